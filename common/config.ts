@@ -1,0 +1,143 @@
+import path from "node:path";
+import { z } from "zod";
+
+/** A variable that is wrong ends the start with one sentence per variable, naming it and what it accepts. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+const port = z.coerce
+  .number({ error: "a port number from 0 to 65535" })
+  .int("a port number from 0 to 65535")
+  .min(0, "a port number from 0 to 65535")
+  .max(65535, "a port number from 0 to 65535");
+
+const flag = z
+  .string()
+  .transform((text) => text.trim().toLowerCase())
+  .pipe(z.enum(["", "0", "1", "on", "off", "true", "false", "yes", "no"], { error: "on or off" }))
+  .transform((text) => ["1", "on", "true", "yes"].includes(text));
+
+const url = (protocols: string[], accepts: string) =>
+  z.string().refine((text) => URL.canParse(text) && protocols.includes(new URL(text).protocol), { error: accepts });
+
+const httpUrl = url(["http:", "https:"], "an http:// or https:// URL");
+
+const environment = z.object({
+  SLAPGRAPH_DATA_DIR: z.string().min(1, "a folder").default(".slapgraph"),
+  SLAPGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
+  SLAPGRAPH_GATEWAY_PORT: port.default(4000),
+  SLAPGRAPH_SLAP_PORT: port.default(4001),
+  SLAPGRAPH_SHACACHE_PORT: port.default(4002),
+  SLAPGRAPH_SLAP_URL: httpUrl.optional(),
+  SLAPGRAPH_ADMIN_TOKEN: z
+    .string()
+    .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
+    .optional(),
+  SLAPGRAPH_SHACACHE_OPEN_WRITES: flag.default(false),
+  SLAPGRAPH_LOG_LEVEL: z
+    .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
+      error: "one of trace, debug, info, warn, error, fatal, silent",
+    })
+    .default("info"),
+  SLAPGRAPH_SUBGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
+  SLAPGRAPH_SUBGRAPH_PORT: port.default(0),
+  SLAPGRAPH_IDENTITY_URL: httpUrl.optional(),
+  SLAPGRAPH_CATALOG_URL: httpUrl.optional(),
+  SLAPGRAPH_COMPUTER_URL: httpUrl.optional(),
+  SLAPGRAPH_MONITORING_URL: httpUrl.optional(),
+  SLAPGRAPH_SHACACHE_SUBGRAPH_URL: httpUrl.optional(),
+  DATABASE_URL: url(["postgres:", "postgresql:"], "a postgres:// URL").optional(),
+  S3_ENDPOINT: httpUrl.optional(),
+  S3_ACCESS_KEY: z.string().min(1, "an access key").optional(),
+  S3_SECRET_KEY: z.string().min(1, "a secret key").optional(),
+  S3_BUCKET: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "a bucket name: 3 to 63 of a-z 0-9 . -")
+    .default("slapgraph"),
+});
+
+export interface S3Config {
+  endpoint: string;
+  accessKey: string;
+  secretKey: string;
+  bucket: string;
+}
+
+/** What every process shares. Each service's own `config.ts` picks from it. */
+export interface Config {
+  dataDir: string;
+  host: string;
+  gatewayPort: number;
+  slapPort: number;
+  shacachePort: number;
+  /** The SLAP door's address as nodes reach it, where it differs from host and port (a proxy in front). */
+  slapUrl: string | undefined;
+  adminToken: string | undefined;
+  openWrites: boolean;
+  logLevel: string;
+  /** Where a subgraph listens when it runs apart from the gateway. */
+  subgraphHost: string;
+  subgraphPort: number;
+  /** Set when the subgraphs run apart: the gateway reaches each at its URL. */
+  subgraphUrls: Partial<Record<SubgraphName, string>>;
+  databaseUrl: string | undefined;
+  s3: S3Config | undefined;
+}
+
+export const subgraphNames = ["identity", "catalog", "computer", "monitoring", "shacache"] as const;
+export type SubgraphName = (typeof subgraphNames)[number];
+
+const loopback = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
+
+/** Pure: reads nothing but what it is given. Throws ConfigError listing every wrong variable. */
+export function loadConfig(env: NodeJS.ProcessEnv): Config {
+  const given = Object.fromEntries(Object.entries(env).filter(([, text]) => text !== undefined && text !== ""));
+  const parsed = environment.safeParse(given);
+  const problems = parsed.success
+    ? []
+    : parsed.error.issues.map((issue) => `${String(issue.path[0])} is wrong: it accepts ${issue.message}.`);
+  if (!parsed.success) throw new ConfigError(problems.join("\n"));
+  const value = parsed.data;
+  if (value.SLAPGRAPH_SHACACHE_OPEN_WRITES && !loopback.test(value.SLAPGRAPH_HOST)) {
+    problems.push(
+      "SLAPGRAPH_SHACACHE_OPEN_WRITES lets anybody upload: it accepts on only when SLAPGRAPH_HOST is loopback.",
+    );
+  }
+  const s3Given = [value.S3_ENDPOINT, value.S3_ACCESS_KEY, value.S3_SECRET_KEY].filter((text) => text !== undefined);
+  if (s3Given.length !== 0 && s3Given.length !== 3) {
+    problems.push("S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY go together: set all three or none.");
+  }
+  if (problems.length > 0) throw new ConfigError(problems.join("\n"));
+  const urls: [SubgraphName, string | undefined][] = [
+    ["identity", value.SLAPGRAPH_IDENTITY_URL],
+    ["catalog", value.SLAPGRAPH_CATALOG_URL],
+    ["computer", value.SLAPGRAPH_COMPUTER_URL],
+    ["monitoring", value.SLAPGRAPH_MONITORING_URL],
+    ["shacache", value.SLAPGRAPH_SHACACHE_SUBGRAPH_URL],
+  ];
+  return {
+    dataDir: path.resolve(value.SLAPGRAPH_DATA_DIR),
+    host: value.SLAPGRAPH_HOST,
+    gatewayPort: value.SLAPGRAPH_GATEWAY_PORT,
+    slapPort: value.SLAPGRAPH_SLAP_PORT,
+    shacachePort: value.SLAPGRAPH_SHACACHE_PORT,
+    slapUrl: value.SLAPGRAPH_SLAP_URL,
+    adminToken: value.SLAPGRAPH_ADMIN_TOKEN,
+    openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
+    logLevel: value.SLAPGRAPH_LOG_LEVEL,
+    subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
+    subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,
+    subgraphUrls: Object.fromEntries(urls.filter(([, text]) => text !== undefined)) as Config["subgraphUrls"],
+    databaseUrl: value.DATABASE_URL,
+    s3:
+      value.S3_ENDPOINT && value.S3_ACCESS_KEY && value.S3_SECRET_KEY
+        ? {
+            endpoint: value.S3_ENDPOINT,
+            accessKey: value.S3_ACCESS_KEY,
+            secretKey: value.S3_SECRET_KEY,
+            bucket: value.S3_BUCKET,
+          }
+        : undefined,
+  };
+}

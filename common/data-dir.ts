@@ -1,0 +1,107 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { chmodSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
+import { link, open, unlink } from "node:fs/promises";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { exportJWK, generateKeyPair, type JWK } from "jose";
+import { ConfigError } from "./config.js";
+
+/** The folder that a single machine's state lives in. Others may pass through it (PostgreSQL runs as its own user), not list it. */
+export function openDataDir(dataDir: string): void {
+  try {
+    mkdirSync(dataDir, { recursive: true, mode: 0o711 });
+    chmodSync(dataDir, 0o711);
+  } catch (error) {
+    throw new ConfigError(`SLAPGRAPH_DATA_DIR ${dataDir} cannot be used: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * One process per data dir. The lock is a listening socket, which the kernel takes back when the process dies, however
+ * it dies, so that there is never a stale lock to judge.
+ */
+export async function lockDataDir(dataDir: string): Promise<{ release: () => Promise<void> }> {
+  const name = `slapgraph-${createHash("sha256").update(realpathSync(dataDir)).digest("hex").slice(0, 32)}`;
+  const address = process.platform === "linux" ? `\0${name}` : path.join(os.tmpdir(), `${name}.sock`);
+  const server = net.createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      reject(
+        error.code === "EADDRINUSE"
+          ? new ConfigError(
+              `Slapgraph already runs on the data dir ${dataDir}. Stop that one, or set SLAPGRAPH_DATA_DIR to another folder.`,
+            )
+          : error,
+      ),
+    );
+    server.listen(address, resolve);
+  });
+  server.unref();
+  return { release: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+/**
+ * Makes a secret file once: two processes that start together agree on one content, and a crash leaves either the whole
+ * file or none, because a file appears under its name only after its bytes are durable.
+ */
+async function makeOnce(file: string, content: () => Promise<string>): Promise<string> {
+  const existing = readIfPresent(file);
+  if (existing !== null) return existing;
+  const temporary = `${file}.${randomUUID()}`;
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(await content());
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  try {
+    await link(temporary, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    await unlink(temporary);
+  }
+  return readFileSync(file, "utf8");
+}
+
+function readIfPresent(file: string): string | null {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new ConfigError(`${file} cannot be read: ${(error as Error).message}`);
+  }
+}
+
+export const adminTokenFile = (dataDir: string) => path.join(dataDir, "admin-token");
+
+/** The bootstrap administrator's token: the variable's, else the one that the first start made and kept. */
+export async function readAdminToken(dataDir: string, given: string | undefined): Promise<string> {
+  return (
+    given ??
+    (await makeOnce(adminTokenFile(dataDir), async () => `sg_${randomBytes(32).toString("base64url")}\n`)).trim()
+  );
+}
+
+/** The Ed25519 keys that sign tokens, newest first. */
+export async function readSigningKeys(dataDir: string): Promise<JWK[]> {
+  const file = path.join(dataDir, "signing-keys.json");
+  const text = await makeOnce(file, async () => {
+    const { privateKey } = await generateKeyPair("EdDSA", { extractable: true });
+    return `${JSON.stringify({ keys: [{ ...(await exportJWK(privateKey)), kid: randomUUID(), alg: "EdDSA" }] }, null, 2)}\n`;
+  });
+  try {
+    return (JSON.parse(text) as { keys: JWK[] }).keys;
+  } catch (error) {
+    throw new ConfigError(`${file} is not a JSON Web Key set: ${(error as Error).message}`);
+  }
+}
+
+/** The embedded PostgreSQL's password, which never leaves the machine. */
+export async function readDatabasePassword(dataDir: string): Promise<string> {
+  return (
+    await makeOnce(path.join(dataDir, "postgres-password"), async () => randomBytes(24).toString("base64url"))
+  ).trim();
+}

@@ -1,0 +1,381 @@
+import { EventEmitter, once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
+import { Client } from "pg";
+import { type EntityManager, openDatabase } from "./database.js";
+import { AppError } from "./errors.js";
+import { eventLogMigrations } from "./event-log.migrations.js";
+import type { Logger } from "./log.js";
+
+/** What a command appends. `subject` is the natural key of the noun that changed; `payload` stays small. */
+export interface NewEvent {
+  kind: string;
+  subject: string;
+  project: string;
+  /** Who caused it: the subject of the caller's token, or the name of a consumer. */
+  actor: string;
+  cause?: string | null;
+  payload?: Record<string, unknown>;
+}
+
+export interface LoggedEvent {
+  position: number;
+  at: Date;
+  kind: string;
+  subject: string;
+  project: string;
+  actor: string;
+  cause: string | null;
+  payload: Record<string, unknown>;
+}
+
+export type Append = (...events: NewEvent[]) => Promise<void>;
+
+/** Idempotent: it may see an event again when the process dies between its work and the commit. */
+export type ConsumerHandler = (em: EntityManager, events: LoggedEvent[], append: Append) => Promise<void>;
+
+const channel = "slapgraph_event";
+const pageSize = 500;
+/** The newest events kept in memory, so that a thousand followers do not read the same rows a thousand times. */
+const recentLimit = 5_000;
+/** LISTEN/NOTIFY is only a hint; this is how long a lost hint delays a reader. */
+const pollIntervalMs = 1_000;
+const unsettledPollMs = 10;
+const retryBaseMs = 100;
+const retryLimitMs = 5_000;
+const deadlockRetries = 5;
+
+/**
+ * The one append-only log, read in commit order.
+ *
+ * A position is taken from a sequence while the transaction holds the locks of what it changes, so for any one noun the
+ * order of positions is the order of commits. Across transactions a lower position may commit later than a higher one:
+ * readers therefore stop at the horizon, the highest position below which nothing can appear any more. To find it the
+ * reader notes the sequence's last value L and then the next transaction id X: whatever took a position up to L had its
+ * transaction id before, hence below X. Once `pg_snapshot_xmin` has reached X, all of those have ended, and L is settled.
+ */
+export class EventLog {
+  readonly #orm: MikroORM;
+  readonly #url: string;
+  readonly #log: Logger;
+  readonly #changed = new EventEmitter().setMaxListeners(0);
+  readonly #stopping = new AbortController();
+  readonly #running: Promise<void>[] = [];
+  #horizon = 0;
+  #fences: { position: number; transaction: bigint }[] = [];
+  #recent: LoggedEvent[] = [];
+  /** Every settled event after this position is in `#recent`. */
+  #recentAfter = 0;
+  #wakeTail: () => void = () => undefined;
+  #hintPending = false;
+
+  private constructor(orm: MikroORM, url: string, log: Logger) {
+    this.#orm = orm;
+    this.#url = url;
+    this.#log = log;
+  }
+
+  static async open(url: string, log: Logger): Promise<EventLog> {
+    const orm = await openDatabase({
+      url,
+      schema: "event_log",
+      entities: [],
+      migrations: eventLogMigrations,
+      poolSize: 4,
+      log,
+    });
+    const eventLog = new EventLog(orm, url, log);
+    await eventLog.#advance();
+    eventLog.#recentAfter = eventLog.#horizon;
+    eventLog.#running.push(eventLog.#tail(), eventLog.#listen());
+    return eventLog;
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
+  get orm(): MikroORM {
+    return this.#orm;
+  }
+
+  /** The position up to which the log is settled and readable. */
+  get horizon(): number {
+    return this.#horizon;
+  }
+
+  /**
+   * One transaction: what `work` changes and the events it appends are committed together or not at all. Retried on a
+   * deadlock or a lost race for a unique name, so `work` must have no effect outside its transaction.
+   */
+  async transact<T>(orm: MikroORM, work: (em: EntityManager, append: Append) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      let appended = false;
+      try {
+        const result = await orm.em.fork().transactional(async (em) => {
+          return work(em as EntityManager, async (...events) => {
+            if (events.length === 0) return;
+            appended = true;
+            await appendEvents(em as EntityManager, events);
+          });
+        });
+        if (appended) this.#hint();
+        return result;
+      } catch (error) {
+        if (attempt >= deadlockRetries || !isLostRace(error)) throw error;
+        await delay(Math.random() * 10 * attempt);
+      }
+    }
+  }
+
+  /** Settled events after a position, in order. RESUME_EXPIRED when some of them are no longer kept. */
+  async readAfter(position: number, limit = pageSize): Promise<LoggedEvent[]> {
+    if (position >= this.#horizon) return [];
+    if (position >= this.#recentAfter) {
+      const start = firstIndexAfter(this.#recent, position);
+      return this.#recent.slice(start, start + limit);
+    }
+    return this.#readRows(position, this.#horizon, limit);
+  }
+
+  /** RESUME_EXPIRED unless every event after the position is still kept and the position is one of this log. */
+  async assertReadable(position: number): Promise<void> {
+    const [row] = await this.#orm.em
+      .fork()
+      .execute<{ kept_after: string; last_value: string }[]>(
+        "select (select kept_after from event_log.retention) as kept_after, (select last_value from event_log.event_position) as last_value",
+      );
+    if (!row || position < Number(row.kept_after) || position > Number(row.last_value)) {
+      throw new AppError(
+        "RESUME_EXPIRED",
+        "The events after this cursor are no longer kept. Read the present state, then subscribe without a cursor.",
+      );
+    }
+  }
+
+  /** Resolves when the horizon has moved past a position, or at the timeout; rejects when the signal aborts. */
+  async waitPast(position: number, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+    const deadline = AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(timeoutMs)]);
+    while (this.#horizon <= position) {
+      try {
+        await once(this.#changed, "moved", { signal: deadline });
+      } catch (error) {
+        if (signal.aborted) throw error;
+        if (this.#stopping.signal.aborted) throw new AppError("UNAVAILABLE", "The service is stopping. Connect again.");
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /** Runs a durable consumer until the log closes. One replica at a time; the position moves in the handler's transaction. */
+  consume(orm: MikroORM, name: string, handler: ConsumerHandler): void {
+    this.#running.push(this.#runConsumer(orm, name, handler));
+  }
+
+  async ping(): Promise<void> {
+    await this.#orm.em.fork().execute("select 1");
+  }
+
+  /** Ends the consumers and every follower, before the databases that they write to are closed. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#wakeTail();
+    await Promise.all(this.#running);
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#orm.close(true);
+  }
+
+  async #runConsumer(orm: MikroORM, name: string, handler: ConsumerHandler): Promise<void> {
+    const { signal } = this.#stopping;
+    let failures = 0;
+    while (!signal.aborted) {
+      try {
+        const position = await this.#consumeOnce(orm, name, handler);
+        failures = 0;
+        if (position !== null) await this.waitPast(position, pollIntervalMs, signal);
+        else await delay(pollIntervalMs, undefined, { signal });
+      } catch (error) {
+        if (signal.aborted) return;
+        failures++;
+        this.#log.error({ err: error, consumer: name, failures }, "an event consumer failed and will try again");
+        await delay(Math.min(retryBaseMs * 2 ** failures, retryLimitMs), undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  /** The position it stands at after one page, or null when another replica holds the consumer. */
+  async #consumeOnce(orm: MikroORM, name: string, handler: ConsumerHandler): Promise<number | null> {
+    const horizon = this.#horizon;
+    return this.transact(orm, async (em, append) => {
+      await em.execute("insert into event_log.consumer (name) values (?) on conflict do nothing", [name]);
+      const [row] = await em.execute<{ position: string }[]>(
+        "select position from event_log.consumer where name = ? for update skip locked",
+        [name],
+      );
+      if (!row) return null;
+      const from = Number(row.position);
+      if (from >= horizon) return from;
+      const events = await this.readAfter(from);
+      // A page that is not full was read up to some horizon of ours, at least the one noted before.
+      const to =
+        events.length < pageSize
+          ? Math.max(horizon, events.at(-1)?.position ?? 0)
+          : (events.at(-1)?.position ?? horizon);
+      if (events.length > 0) await handler(em, events, append);
+      await em.execute("update event_log.consumer set position = ? where name = ?", [to, name]);
+      return to;
+    });
+  }
+
+  /** Moves the horizon as far as it is settled. True while something is appended that is not settled yet. */
+  async #advance(): Promise<boolean> {
+    // Two statements, because the second must take its snapshot after the first has read the sequence.
+    const em = this.#orm.em.fork();
+    const [sequence] = await em.execute<{ last: string }[]>(
+      "select case when is_called then last_value else 0 end as last from event_log.event_position",
+    );
+    const [snapshot] = await em.execute<{ xmin: string; xmax: string }[]>(
+      "select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax from pg_current_snapshot() s",
+    );
+    if (!sequence || !snapshot) return false;
+    const last = Number(sequence.last);
+    if (last > (this.#fences.at(-1)?.position ?? this.#horizon)) {
+      this.#fences.push({ position: last, transaction: BigInt(snapshot.xmax) });
+    }
+    const oldestRunning = BigInt(snapshot.xmin);
+    let settled = this.#horizon;
+    while (this.#fences[0] && this.#fences[0].transaction <= oldestRunning)
+      settled = this.#fences.shift()?.position ?? settled;
+    if (settled > this.#horizon) {
+      if (this.#recentAfter > 0 || this.#recent.length > 0 || this.#running.length > 0) await this.#remember(settled);
+      this.#horizon = settled;
+      this.#changed.emit("moved");
+    }
+    return this.#fences.length > 0;
+  }
+
+  async #remember(to: number): Promise<void> {
+    for (let from = this.#horizon; from < to; ) {
+      const page = await this.#readRows(from, to, pageSize);
+      this.#recent.push(...page);
+      from = page.length < pageSize ? to : (page.at(-1)?.position ?? to);
+    }
+    const excess = this.#recent.length - recentLimit;
+    if (excess > 0) {
+      this.#recentAfter = this.#recent[excess - 1]?.position ?? this.#recentAfter;
+      this.#recent = this.#recent.slice(excess);
+    }
+  }
+
+  async #readRows(after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {
+    const rows = await this.#orm.em.fork().execute<EventRow[]>(
+      `select position, at, kind, subject, project, actor, cause, payload from event_log.event
+       where position > ? and position <= ? order by position limit ?`,
+      [after, upTo, limit],
+    );
+    return rows.map(toLoggedEvent);
+  }
+
+  async #tail(): Promise<void> {
+    const { signal } = this.#stopping;
+    let unsettledMs = unsettledPollMs;
+    while (!signal.aborted) {
+      let waitMs = pollIntervalMs;
+      try {
+        // Waiting for an older transaction to end backs off: it may take as long as a transaction is allowed to.
+        unsettledMs = (await this.#advance()) ? Math.min(unsettledMs * 1.5, 250) : unsettledPollMs;
+        if (this.#fences.length > 0) waitMs = unsettledMs;
+      } catch (error) {
+        if (!signal.aborted) this.#log.warn({ err: error }, "the event log cannot be read just now");
+      }
+      if (signal.aborted) return;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, waitMs);
+        this.#wakeTail = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** Told after the commit and outside it: NOTIFY inside a transaction would make all commits wait for one another. */
+  #hint(): void {
+    this.#wakeTail();
+    if (this.#hintPending) return;
+    this.#hintPending = true;
+    setImmediate(() => {
+      this.#hintPending = false;
+      if (this.#stopping.signal.aborted) return;
+      this.#orm.em
+        .fork()
+        .execute("select pg_notify(?, '')", [channel])
+        .catch((error) => this.#log.debug({ err: error }, "a hint to other processes was lost"));
+    });
+  }
+
+  async #listen(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const client = new Client({ connectionString: this.#url, connectionTimeoutMillis: 5_000, keepAlive: true });
+      const ended = new Promise<void>((resolve) => {
+        client.once("end", resolve);
+        client.once("error", () => resolve());
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      try {
+        await client.connect();
+        client.on("notification", () => this.#wakeTail());
+        await client.query(`listen ${channel}`);
+        this.#wakeTail();
+        await ended;
+      } catch (error) {
+        if (!signal.aborted) this.#log.warn({ err: error }, "listening for event hints failed; polling goes on");
+      }
+      await client.end().catch(() => undefined);
+      if (!signal.aborted) await delay(retryBaseMs, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+interface EventRow extends Omit<LoggedEvent, "position" | "at"> {
+  position: string;
+  at: string | Date;
+}
+
+function toLoggedEvent(row: EventRow): LoggedEvent {
+  return { ...row, position: Number(row.position), at: new Date(row.at) };
+}
+
+/** The transaction id comes before the position in the row, so that whatever holds a position also has an id by then. */
+async function appendEvents(em: EntityManager, events: NewEvent[]): Promise<void> {
+  await em.execute("select pg_current_xact_id()");
+  for (const event of events) {
+    await em.execute(
+      `insert into event_log.event (transaction, position, kind, subject, project, actor, cause, payload)
+       values (pg_current_xact_id(), nextval('event_log.event_position'), ?, ?, ?, ?, ?, ?::jsonb)`,
+      [event.kind, event.subject, event.project, event.actor, event.cause ?? null, JSON.stringify(event.payload ?? {})],
+    );
+  }
+}
+
+function firstIndexAfter(events: LoggedEvent[], position: number): number {
+  let low = 0;
+  for (let high = events.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if ((events[middle]?.position ?? 0) > position) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** A deadlock, a serialization failure, or two requests that made the same name at once: the loser sees the winner's on a second look. */
+function isLostRace(error: unknown): boolean {
+  if (error instanceof UniqueConstraintViolationException) return true;
+  const code = (error as { code?: unknown }).code;
+  return code === "40P01" || code === "40001";
+}

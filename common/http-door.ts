@@ -1,0 +1,125 @@
+import http from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { ConfigError } from "./config.js";
+import { toAppError } from "./errors.js";
+import { type Logger, maskPath } from "./log.js";
+
+export type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => unknown;
+
+export interface DoorOptions {
+  name: string;
+  host: string;
+  port: number;
+  /** The variable to name when the port is busy. */
+  portVariable: string;
+  handler: Handler;
+  /** Throws while something that the door needs does not answer. */
+  checkReady: () => Promise<unknown>;
+  log: Logger;
+}
+
+export interface Door {
+  url: string;
+  server: http.Server;
+  close(): Promise<void>;
+}
+
+const drainTimeoutMs = 5_000;
+const readyTimeoutMs = 2_000;
+
+export const metrics = new Registry();
+collectDefaultMetrics({ register: metrics });
+
+/** A node:http server with `/livez`, `/readyz` and `/metrics`; what it closes, it drains first. */
+export async function openDoor(options: DoorOptions): Promise<Door> {
+  let stopping = false;
+  const server = http.createServer((request, response) => {
+    const path = (request.url ?? "").split("?", 1)[0];
+    if (request.method === "GET" && path === "/livez") return sendText(response, 200, "alive\n");
+    if (request.method === "GET" && path === "/readyz") return void answerReadiness(options, stopping, response);
+    if (request.method === "GET" && path === "/metrics") return void answerMetrics(response);
+    if (stopping) response.setHeader("connection", "close");
+    return options.handler(request, response);
+  });
+  // Long uploads and event streams have no total time limit; what stalls is cut by whoever reads it.
+  server.requestTimeout = 0;
+  server.headersTimeout = 60_000;
+  server.keepAliveTimeout = 65_000;
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => reject(describeListenError(error, options)));
+    server.listen(options.port, options.host, resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
+  return {
+    url: `http://${host}:${port}`,
+    server,
+    close: async () => {
+      stopping = true;
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      const deadline = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, drainTimeoutMs);
+      await closed;
+      clearTimeout(deadline);
+    },
+  };
+}
+
+function describeListenError(error: NodeJS.ErrnoException, { host, port, portVariable, name }: DoorOptions): Error {
+  if (error.code === "EADDRINUSE") {
+    return new ConfigError(
+      `${portVariable}: port ${port} on ${host} is in use, the ${name} door cannot open. Free it or choose another.`,
+    );
+  }
+  return new ConfigError(`${portVariable}: the ${name} door cannot listen on ${host}:${port}: ${error.message}`);
+}
+
+async function answerReadiness(options: DoorOptions, stopping: boolean, response: http.ServerResponse): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    if (stopping) throw new Error("stopping");
+    const timeout = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error("a dependency does not answer in time")), readyTimeoutMs);
+    });
+    await Promise.race([options.checkReady(), timeout]);
+    sendText(response, 200, "ready\n");
+  } catch (error) {
+    options.log.warn({ err: error }, `the ${options.name} door is not ready`);
+    response.setHeader("retry-after", "2");
+    sendText(response, 503, `not ready: ${stopping ? "stopping" : toAppError(error).message}\n`);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function answerMetrics(response: http.ServerResponse): Promise<void> {
+  const body = await metrics.metrics();
+  response.writeHead(200, { "content-type": metrics.contentType });
+  response.end(body);
+}
+
+export function sendText(response: http.ServerResponse, status: number, text: string): void {
+  response.writeHead(status, {
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": Buffer.byteLength(text),
+  });
+  response.end(text);
+}
+
+/** The id that the logs of every service carry for one call: the client's if it is plain, else a new one. */
+export function requestIdOf(header: string | string[] | null | undefined): string {
+  return typeof header === "string" && /^[A-Za-z0-9._-]{1,64}$/.test(header) ? header : crypto.randomUUID();
+}
+
+/** The request target without a credential in it. */
+export function publicTarget(request: http.IncomingMessage): string {
+  return maskPath(request.url ?? "");
+}

@@ -1,0 +1,62 @@
+import type { MikroORM } from "@mikro-orm/postgresql";
+import type { EntityManager } from "./database.js";
+import type { EventLog } from "./event-log.js";
+import type { Logger } from "./log.js";
+
+export const tokenRevokedKind = "TokenRevoked";
+
+/** Written in the transaction that revokes, beside the `TokenRevoked` event whose subject is the token's id. */
+export async function recordRevocation(em: EntityManager, tokenId: string, expiresAt: Date): Promise<void> {
+  await em.execute(
+    "insert into event_log.revoked_token (token_id, expires_at) values (?, ?) on conflict (token_id) do nothing",
+    [tokenId, expiresAt],
+  );
+}
+
+/**
+ * The ids of tokens that are revoked and would not have expired yet, held in memory by every process and kept current
+ * from the event log: a hint arrives within milliseconds, the log's poll bounds a lost hint to a second.
+ */
+export class RevocationList {
+  readonly #revoked = new Set<string>();
+  readonly #stopping = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  /** Has every revocation that was acknowledged before the call. */
+  static async open(orm: MikroORM, eventLog: EventLog, log: Logger): Promise<RevocationList> {
+    const list = new RevocationList();
+    const position = eventLog.horizon;
+    const rows = await orm.em
+      .fork()
+      .execute<{ token_id: string }[]>("select token_id from event_log.revoked_token where expires_at > now()");
+    for (const row of rows) list.#revoked.add(row.token_id);
+    list.#running = list.#follow(eventLog, position, log);
+    return list;
+  }
+
+  readonly isRevoked = (tokenId: string): boolean => this.#revoked.has(tokenId);
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #follow(eventLog: EventLog, from: number, log: Logger): Promise<void> {
+    const { signal } = this.#stopping;
+    for (let position = from; !signal.aborted; ) {
+      try {
+        await eventLog.waitPast(position, 60_000, signal);
+        const horizon = eventLog.horizon;
+        const events = await eventLog.readAfter(position);
+        for (const event of events) {
+          if (event.kind === tokenRevokedKind) this.#revoked.add(event.subject);
+        }
+        position = events.at(-1)?.position ?? Math.max(position, horizon);
+      } catch (error) {
+        if (signal.aborted || eventLog.isStopping) return;
+        log.error({ err: error }, "revocations cannot be followed just now");
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
+    }
+  }
+}

@@ -1,0 +1,20 @@
+import type { EventLog } from "./event-log.js";
+import type { TokenAuthority } from "./identity.js";
+import type { Logger } from "./log.js";
+import type { Subgraph } from "./subgraph.js";
+
+/** What a subgraph stands on, opened once per process. */
+export interface SubgraphResources {
+  databaseUrl: string;
+  eventLog: EventLog;
+  tokens: TokenAuthority;
+  log: Logger;
+}
+
+/** An open subgraph: its schema for the gateway, its consumers, its readiness. */
+export interface SubgraphService {
+  subgraph: Subgraph;
+  startConsumers(): void;
+  checkReady(): Promise<unknown>;
+  close(): Promise<unknown>;
+}

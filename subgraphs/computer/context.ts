@@ -1,0 +1,60 @@
+import DataLoader from "dataloader";
+import type { EventLog, LoggedEvent } from "../../common/event-log.js";
+import { type StreamItem, streamEvents } from "../../common/event-stream.js";
+import type { Caller, TokenAuthority } from "../../common/identity.js";
+import type { Page } from "../../common/pagination.js";
+import type { SubgraphContext } from "../../common/subgraph.js";
+import type { ComputerRow, ComputerService } from "./computer/computer.service.js";
+import type { InstallationRow, InstallationService } from "./installation/installation.service.js";
+import type { InstanceRow, InstanceService } from "./instance/instance.service.js";
+import type { PartitionRow, PartitionService } from "./partition/partition.service.js";
+
+export interface ComputerServices {
+  computers: ComputerService;
+  partitions: PartitionService;
+  installations: InstallationService;
+  instances: InstanceService;
+}
+
+export interface ComputerLoaders {
+  computers: DataLoader<string, ComputerRow | null>;
+  partitions: DataLoader<string, PartitionRow | null>;
+  installations: DataLoader<string, InstallationRow | null>;
+  instances: DataLoader<string, InstanceRow | null>;
+  children: DataLoader<string, InstanceRow[]>;
+  /** One loader per page shape, because parents that ask for the same page are answered together. */
+  partitionPages: (page: Page) => DataLoader<string, PartitionRow[]>;
+  installationPages: (page: Page) => DataLoader<string, InstallationRow[]>;
+  /** The event stream as the caller sees it; it ends when the caller's token stops being good. */
+  follow: <Change>(
+    after: string | null | undefined,
+    toChange: (event: LoggedEvent) => Change | null,
+  ) => AsyncGenerator<StreamItem<Change>>;
+}
+
+export type ComputerContext = SubgraphContext<ComputerLoaders>;
+
+export function createComputerLoaders(services: ComputerServices, eventLog: EventLog, tokens: TokenAuthority) {
+  return (caller: Caller): ComputerLoaders => ({
+    computers: new DataLoader((references) => services.computers.computersByReference(caller, references)),
+    partitions: new DataLoader((keys) => services.partitions.partitionsByKey(caller, keys)),
+    installations: new DataLoader((keys) => services.installations.installationsByKey(caller, keys)),
+    instances: new DataLoader((references) => services.instances.instancesByReference(caller, references)),
+    children: new DataLoader((references) => services.instances.childrenOf(caller, references)),
+    partitionPages: perPage((page, references) => services.partitions.partitionsOfComputers(caller, references, page)),
+    installationPages: perPage((page, references) =>
+      services.installations.installationsOfComputers(caller, references, page),
+    ),
+    follow: (after, toChange) => streamEvents(eventLog, { after, toChange, assertAllowed: () => tokens.assertStillValid(caller) }),
+  });
+}
+
+function perPage<Row>(load: (page: Page, references: readonly string[]) => Promise<Row[][]>) {
+  const loaders = new Map<string, DataLoader<string, Row[]>>();
+  return (page: Page) => {
+    const shape = JSON.stringify(page);
+    const loader = loaders.get(shape) ?? new DataLoader((references: readonly string[]) => load(page, references));
+    loaders.set(shape, loader);
+    return loader;
+  };
+}

@@ -1,0 +1,89 @@
+import { Migration } from "@mikro-orm/migrations";
+
+class CreateComputer extends Migration {
+  override up(): void {
+    this.addSql("create sequence computer.computer_number");
+    this.addSql("create sequence computer.instance_number");
+    this.addSql(`create table computer.computer (
+      reference text collate "C" primary key,
+      project text not null,
+      title text not null,
+      scope text not null,
+      liveness text not null,
+      liveness_since timestamptz not null,
+      last_contact_at timestamptz,
+      created_at timestamptz not null,
+      revision bigint not null,
+      formatted_at timestamptz,
+      slapos_version text,
+      python_version text,
+      os_type text
+    )`);
+    this.addSql("create index computer_project on computer.computer (project, reference)");
+    this.addSql(`create table computer.instance (
+      reference text collate "C" primary key,
+      project text not null,
+      title text not null,
+      root_reference text not null,
+      parent_reference text,
+      owner text not null,
+      release_url text not null,
+      software_type text not null,
+      is_shared boolean not null,
+      parameters jsonb not null,
+      filter jsonb not null,
+      requested_state text not null,
+      allocation text not null,
+      pending_reasons jsonb not null,
+      partition_key text collate "C",
+      reported_state text not null,
+      connection_parameters jsonb not null,
+      created_at timestamptz not null
+    )`);
+    // A title names one root per owner and one member per tree, among those that still live.
+    this.addSql(`create unique index instance_root_title on computer.instance (project, owner, title)
+      where parent_reference is null and allocation <> 'RELEASED'`);
+    this.addSql(`create unique index instance_child_title on computer.instance (root_reference, title)
+      where parent_reference is not null and allocation <> 'RELEASED'`);
+    this.addSql("create index instance_tree on computer.instance (root_reference)");
+    this.addSql("create index instance_project on computer.instance (project, reference)");
+    this.addSql("create index instance_pending on computer.instance (reference) where allocation = 'PENDING'");
+    this.addSql(`create unique index instance_partition on computer.instance (partition_key)
+      where allocation = 'ALLOCATED' and not is_shared`);
+    this.addSql(`create table computer.partition (
+      key text collate "C" primary key,
+      computer_reference text collate "C" not null references computer.computer,
+      reference text not null,
+      project text not null,
+      state text not null,
+      state_since timestamptz not null,
+      message text,
+      revision bigint not null,
+      capabilities jsonb not null,
+      addresses jsonb not null,
+      routed_addresses jsonb not null,
+      is_listed boolean not null,
+      instance_reference text collate "C" references computer.instance,
+      owner text
+    )`);
+    this.addSql("create index partition_computer on computer.partition (computer_reference, key)");
+    this.addSql(
+      "create index partition_free on computer.partition (computer_reference) where state = 'FREE' and is_listed",
+    );
+    this.addSql("create unique index partition_instance on computer.partition (instance_reference)");
+    this.addSql(`create table computer.installation (
+      key text collate "C" primary key,
+      computer_reference text collate "C" not null references computer.computer,
+      project text not null,
+      url text not null,
+      requested_state text not null,
+      reported_state text not null,
+      reported_since timestamptz not null,
+      error_log text,
+      created_at timestamptz not null
+    )`);
+    this.addSql("create index installation_computer on computer.installation (computer_reference, key)");
+  }
+}
+
+export const computerMigrations = [{ name: "20261124_create_computer", class: CreateComputer }];

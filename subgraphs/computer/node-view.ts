@@ -1,0 +1,97 @@
+import type { MikroORM } from "@mikro-orm/postgresql";
+import type { Caller } from "../../common/identity.js";
+import { ComputerEntity } from "./computer/computer.entity.js";
+import { noComputer } from "./computer/computer.service.js";
+import { InstallationEntity } from "./installation/installation.entity.js";
+import type { InstallationRow } from "./installation/installation.service.js";
+import { InstanceEntity } from "./instance/instance.entity.js";
+import type { InstanceRow } from "./instance/instance.service.js";
+import { PartitionEntity } from "./partition/partition.entity.js";
+import { noPartition, type PartitionRow } from "./partition/partition.service.js";
+import { computerOfPartition } from "./revision.js";
+import { speaksForComputer } from "./visibility.js";
+
+/** A partition as its node needs it: with its instance and the root of that instance's tree. */
+export interface HostedPartition {
+  partition: PartitionRow;
+  instance: InstanceRow | null;
+  root: InstanceRow | null;
+}
+
+/** All that a node has to know, as of one revision of its computer. */
+export interface NodeView {
+  reference: string;
+  revision: number;
+  installations: InstallationRow[];
+  partitions: HostedPartition[];
+}
+
+/** Reads for the SLAP door. A caller who does not speak for the computer finds nothing. */
+export class NodeViewService {
+  readonly #orm: MikroORM;
+
+  constructor(orm: MikroORM) {
+    this.#orm = orm;
+  }
+
+  /** One statement by primary key: what a poll of an unchanged computer costs. */
+  async revisionOf(caller: Caller, reference: string): Promise<number> {
+    const row = speaksForComputer(caller, reference)
+      ? await this.#orm.em.fork().findOne(ComputerEntity, { reference }, { fields: ["revision"] })
+      : null;
+    if (!row) throw noComputer(reference);
+    return row.revision;
+  }
+
+  /** Read in one snapshot, so that no answer mixes two revisions. */
+  async viewOf(caller: Caller, reference: string): Promise<NodeView> {
+    if (!speaksForComputer(caller, reference)) throw noComputer(reference);
+    return this.#orm.em.fork().transactional(
+      async (em) => {
+        const computer = await em.findOne(ComputerEntity, { reference });
+        if (!computer) throw noComputer(reference);
+        const installations = await em.find(
+          InstallationEntity,
+          { computerReference: reference },
+          { orderBy: { createdAt: "asc" } },
+        );
+        const partitions = await em.find(PartitionEntity, { computerReference: reference });
+        const references = partitions.flatMap((partition) => partition.instanceReference ?? []);
+        const instances = await em.find(InstanceEntity, { reference: { $in: references } });
+        const roots = await em.find(InstanceEntity, {
+          reference: { $in: instances.map((instance) => instance.rootReference) },
+        });
+        const byReference = new Map([...roots, ...instances].map((instance) => [instance.reference, instance]));
+        return {
+          reference,
+          revision: computer.revision,
+          installations,
+          partitions: partitions
+            .sort((a, b) => a.key.length - b.key.length || (a.key < b.key ? -1 : 1))
+            .map((partition) => {
+              const instance = byReference.get(partition.instanceReference ?? "") ?? null;
+              return { partition, instance, root: byReference.get(instance?.rootReference ?? "") ?? null };
+            }),
+        };
+      },
+      { isolationLevel: "repeatable read" as never, readOnly: true },
+    );
+  }
+
+  async partitionOf(caller: Caller, key: string): Promise<HostedPartition> {
+    const em = this.#orm.em.fork();
+    const partition = await em.findOne(PartitionEntity, { key });
+    const isItsInstance = caller.kind === "instance" && partition?.instanceReference === caller.subject;
+    if (!partition || !(speaksForComputer(caller, computerOfPartition(key)) || isItsInstance)) throw noPartition(key);
+    const instance = partition.instanceReference
+      ? await em.findOne(InstanceEntity, { reference: partition.instanceReference })
+      : null;
+    const root = instance ? await em.findOne(InstanceEntity, { reference: instance.rootReference }) : null;
+    return { partition, instance, root };
+  }
+
+  /** The partition of an allocated instance, for whoever was just answered with that instance. */
+  async partitionOfInstance(instance: InstanceRow): Promise<PartitionRow | null> {
+    return instance.partitionKey ? this.#orm.em.fork().findOne(PartitionEntity, { key: instance.partitionKey }) : null;
+  }
+}

@@ -1,0 +1,120 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { openDatabase, pingDatabase } from "../../common/database.js";
+import type { EventLog } from "../../common/event-log.js";
+import { naturalKeyOf } from "../../common/global-id.js";
+import type { TokenAuthority } from "../../common/identity.js";
+import { buildSubgraph, type EntityReference } from "../../common/subgraph.js";
+import type { SubgraphResources, SubgraphService } from "../../common/subgraph-service.js";
+import { ComputerEntity } from "./computer/computer.entity.js";
+import { ComputerResolver, toComputer } from "./computer/computer.resolver.js";
+import { ComputerService } from "./computer/computer.service.js";
+import { Computer } from "./computer/computer.type.js";
+import { type ComputerContext, type ComputerServices, createComputerLoaders } from "./context.js";
+import { InstallationEntity } from "./installation/installation.entity.js";
+import { InstallationResolver, toInstallation } from "./installation/installation.resolver.js";
+import { InstallationService } from "./installation/installation.service.js";
+import { SoftwareInstallation } from "./installation/installation.type.js";
+import { InstanceEntity } from "./instance/instance.entity.js";
+import { InstanceResolver, toInstance } from "./instance/instance.resolver.js";
+import { InstanceService } from "./instance/instance.service.js";
+import { SoftwareInstance } from "./instance/instance.type.js";
+import { computerMigrations } from "./migrations.js";
+import { NodeViewService } from "./node-view.js";
+import { PartitionEntity } from "./partition/partition.entity.js";
+import { PartitionResolver, toPartition } from "./partition/partition.resolver.js";
+import { PartitionService } from "./partition/partition.service.js";
+import { ComputerPartition } from "./partition/partition.type.js";
+
+export interface ComputerSubgraphService extends SubgraphService {
+  services: ComputerServices & { nodeViews: NodeViewService };
+}
+
+const sweepIntervalMs = 30_000;
+
+/** Opens the computer subgraph on the shared database. `masterUrl` writes a node's master_url around its credential. */
+export async function openComputer(
+  { databaseUrl, eventLog, tokens, log }: SubgraphResources,
+  masterUrl: (credential: string) => string,
+): Promise<ComputerSubgraphService> {
+  const orm = await openDatabase({
+    url: databaseUrl,
+    schema: "computer",
+    entities: [ComputerEntity, PartitionEntity, InstallationEntity, InstanceEntity],
+    migrations: computerMigrations,
+    poolSize: 12,
+    log,
+  });
+  const services = {
+    computers: new ComputerService(orm, eventLog, tokens),
+    partitions: new PartitionService(orm, eventLog),
+    installations: new InstallationService(orm, eventLog),
+    instances: new InstanceService(orm, eventLog),
+    nodeViews: new NodeViewService(orm),
+  };
+  const stopping = new AbortController();
+  let sweeping: Promise<void> = Promise.resolve();
+  const sweep = async () => {
+    while (!stopping.signal.aborted) {
+      await delay(sweepIntervalMs, undefined, { signal: stopping.signal }).catch(() => undefined);
+      if (stopping.signal.aborted) return;
+      await services.computers.sweepLiveness().catch((error) => log.warn({ err: error }, "the liveness sweep failed"));
+    }
+  };
+  return {
+    subgraph: await buildComputerSchema(services, eventLog, tokens, masterUrl),
+    services,
+    startConsumers: () => {
+      eventLog.consume(orm, "computer", async (em, events, append) => {
+        for (const event of events) {
+          if (event.kind !== "BangAccepted") continue;
+          await services.partitions.applyBang(em, event.payload as { computer: string; partition: string | null });
+        }
+        await services.instances.retryPending(em, events, append);
+      });
+      sweeping = sweep();
+    },
+    checkReady: () => pingDatabase(orm),
+    close: async () => {
+      stopping.abort();
+      await sweeping;
+      await orm.close(true);
+    },
+  };
+}
+
+export function buildComputerSchema(
+  services: ComputerServices,
+  eventLog: EventLog,
+  tokens: TokenAuthority,
+  masterUrl: (credential: string) => string,
+) {
+  return buildSubgraph({
+    name: "computer",
+    resolvers: [
+      new ComputerResolver(services.computers, masterUrl),
+      new PartitionResolver(),
+      new InstallationResolver(services.installations),
+      new InstanceResolver(services.instances),
+    ],
+    entityTypes: [Computer, ComputerPartition, SoftwareInstallation, SoftwareInstance],
+    references: {
+      Computer: async ({ id }: EntityReference, { loaders }: ComputerContext) => {
+        const row = await loaders.computers.load(naturalKeyOf("Computer", id));
+        return row && toComputer(row);
+      },
+      ComputerPartition: async ({ id }: EntityReference, { loaders }: ComputerContext) => {
+        const row = await loaders.partitions.load(naturalKeyOf("ComputerPartition", id));
+        return row && toPartition(row);
+      },
+      SoftwareInstallation: async ({ id }: EntityReference, { loaders }: ComputerContext) => {
+        const row = await loaders.installations.load(naturalKeyOf("SoftwareInstallation", id));
+        return row && toInstallation(row);
+      },
+      SoftwareInstance: async ({ id }: EntityReference, { loaders }: ComputerContext) => {
+        const row = await loaders.instances.load(naturalKeyOf("SoftwareInstance", id));
+        return row && toInstance(row);
+      },
+    },
+    createLoaders: createComputerLoaders(services, eventLog, tokens),
+  });
+}
