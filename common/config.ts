@@ -90,6 +90,15 @@ export type SubgraphName = (typeof subgraphNames)[number];
 
 const loopback = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
+export function isLoopback(host: string): boolean {
+  return loopback.test(host);
+}
+
+/** The SLAP door's address as nodes reach it. */
+export function slapUrlOf(config: Config): string {
+  return (config.slapUrl ?? `http://${config.host}:${config.slapPort}`).replace(/\/+$/, "");
+}
+
 /** Pure: reads nothing but what it is given. Throws ConfigError listing every wrong variable. */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const given = Object.fromEntries(Object.entries(env).filter(([, text]) => text !== undefined && text !== ""));

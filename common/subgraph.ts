@@ -44,6 +44,14 @@ export interface Subgraph {
   createContext: (caller: Caller, requestId: string) => SubgraphContext;
 }
 
+/** type-graphql wants one where there are subscriptions, though each of ours reads the event log by its own `subscribe`. */
+const noPubSub = {
+  publish: () => undefined,
+  subscribe: () => {
+    throw new Error("A subscription reads the event log by its own `subscribe`.");
+  },
+};
+
 const federationLink = `extend schema @link(url: "https://specs.apollo.dev/federation/v2.7", import: ["@key", "@shareable", "@external", "@requires", "@provides", "@tag", "@inaccessible", "@override"])`;
 
 /** The executable schema of a subgraph and the SDL that composition reads, sorted so that it diffs well. */
@@ -54,6 +62,7 @@ export async function buildSubgraph<Loaders>(definition: SubgraphDefinition<Load
     orphanedTypes: definition.entityTypes,
     container: { get: (type) => instances.get(type) },
     validate: false,
+    pubSub: noPubSub,
     skipCheck: true,
   });
   const sdl = `${federationLink}\n\n${printSchemaWithDirectives(lexicographicSortSchema(base))}\n`;

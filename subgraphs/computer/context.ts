@@ -45,7 +45,8 @@ export function createComputerLoaders(services: ComputerServices, eventLog: Even
     installationPages: perPage((page, references) =>
       services.installations.installationsOfComputers(caller, references, page),
     ),
-    follow: (after, toChange) => streamEvents(eventLog, { after, toChange, assertAllowed: () => tokens.assertStillValid(caller) }),
+    follow: (after, toChange) =>
+      streamEvents(eventLog, { after, toChange, assertAllowed: () => tokens.assertStillValid(caller) }),
   });
 }
 

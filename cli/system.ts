@@ -1,0 +1,103 @@
+import { type Config, isLoopback, slapUrlOf } from "../common/config.js";
+import type { Closer } from "../common/lifecycle.js";
+import type { Logger } from "../common/log.js";
+import { openResources } from "../common/resources.js";
+import { startGateway } from "../gateway/server.js";
+import { openShacache, startShacache } from "../shacache/server.js";
+import { ComputerInformation } from "../slap/computer-information.js";
+import { startSlap } from "../slap/server.js";
+import { openCatalog } from "../subgraphs/catalog/server.js";
+import { openComputer } from "../subgraphs/computer/server.js";
+import { openIdentity } from "../subgraphs/identity/server.js";
+import { openMonitoring } from "../subgraphs/monitoring/server.js";
+
+export interface System {
+  gatewayUrl: string;
+  slapUrl: string;
+  shacacheUrl: string;
+  adminToken: string;
+  close(): Promise<void>;
+}
+
+/** Everything in one process: the gateway reaches the subgraphs without a network hop. */
+export async function startSystem(config: Config, log: Logger): Promise<System> {
+  const resources = await openResources(config, log);
+  try {
+    return await openDoors(config, log, resources);
+  } catch (error) {
+    await resources.closer.close(log);
+    throw error;
+  }
+}
+
+async function openDoors(
+  config: Config,
+  log: Logger,
+  resources: Awaited<ReturnType<typeof openResources>>,
+): Promise<System> {
+  const { tokens, eventLog, adminToken, closer } = resources;
+  // With port 0 the address is known once the door is open, which is before anybody can ask for it.
+  let slapUrl = slapUrlOf(config);
+  const masterUrl = (credential: string) => `${slapUrl}/k/${credential}/`;
+  const identity = await opened(closer, "identity", openIdentity(resources));
+  const catalog = await opened(closer, "catalog", openCatalog(resources));
+  const computer = await opened(closer, "computer", openComputer(resources, masterUrl));
+  const monitoring = await opened(closer, "monitoring", openMonitoring(resources));
+  const shacache = await opened(closer, "shacache", openShacache(resources, config));
+  const subgraphs = [identity, catalog, computer, monitoring, shacache];
+  const checkReady = () => Promise.all([eventLog.ping(), ...subgraphs.map((one) => one.checkReady())]);
+  for (const subgraph of subgraphs) subgraph.startConsumers();
+  closer.add("consumers", () => eventLog.stop());
+
+  const shared = { host: config.host, tokens, log };
+  const slapDoor = await opened(
+    closer,
+    "SLAP door",
+    startSlap({
+      ...shared,
+      port: config.slapPort,
+      services: {
+        ...computer.services,
+        bangs: monitoring.services.bangs,
+        releases: catalog.services.releases,
+        computerInformation: new ComputerInformation(computer.services.nodeViews),
+      },
+      checkReady: () => Promise.all([eventLog.ping(), computer.checkReady()]),
+    }),
+  );
+  if (config.slapUrl === undefined) slapUrl = slapDoor.url;
+  const shacacheDoor = await opened(
+    closer,
+    "Shacache door",
+    startShacache({
+      ...shared,
+      port: config.shacachePort,
+      services: shacache.services,
+      openReads: isLoopback(config.host),
+      openWrites: config.openWrites,
+      checkReady: shacache.checkReady,
+    }),
+  );
+  const gateway = await opened(
+    closer,
+    "gateway",
+    startGateway({ ...shared, port: config.gatewayPort, subgraphs: subgraphs.map((one) => one.subgraph), checkReady }),
+  );
+  return {
+    gatewayUrl: gateway.url,
+    slapUrl: slapDoor.url,
+    shacacheUrl: shacacheDoor.url,
+    adminToken,
+    close: () => closer.close(log),
+  };
+}
+
+async function opened<Service extends { close(): Promise<unknown> }>(
+  closer: Closer,
+  name: string,
+  opening: Promise<Service>,
+): Promise<Service> {
+  const service = await opening;
+  closer.add(name, () => service.close());
+  return service;
+}

@@ -1,0 +1,48 @@
+import type { Config } from "./config.js";
+import { lockDataDir, openDataDir, readAdminToken, readDatabasePassword, readSigningKeys } from "./data-dir.js";
+import { startEmbeddedPostgres } from "./embedded-postgres.js";
+import { EventLog } from "./event-log.js";
+import { TokenAuthority } from "./identity.js";
+import { Closer } from "./lifecycle.js";
+import type { Logger } from "./log.js";
+import { RevocationList } from "./revocations.js";
+import type { SubgraphResources } from "./subgraph-service.js";
+
+export interface Resources extends SubgraphResources {
+  adminToken: string;
+  closer: Closer;
+}
+
+/**
+ * What every process stands on: the data dir, the database, the event log, and who callers are. Without DATABASE_URL the
+ * process owns the data dir and runs PostgreSQL in it; with it, several processes share the keys of one data dir.
+ */
+export async function openResources(config: Config, log: Logger): Promise<Resources> {
+  const closer = new Closer();
+  try {
+    openDataDir(config.dataDir);
+    let databaseUrl = config.databaseUrl;
+    if (databaseUrl === undefined) {
+      const lock = await lockDataDir(config.dataDir);
+      closer.add("data dir", lock.release);
+      const postgres = await startEmbeddedPostgres({
+        dir: `${config.dataDir}/postgres`,
+        password: await readDatabasePassword(config.dataDir),
+        database: "slapgraph",
+        log,
+      });
+      closer.add("PostgreSQL", postgres.stop);
+      databaseUrl = postgres.url;
+    }
+    const adminToken = await readAdminToken(config.dataDir, config.adminToken);
+    const eventLog = await EventLog.open(databaseUrl, log);
+    closer.add("event log", () => eventLog.close());
+    const revocations = await RevocationList.open(eventLog.orm, eventLog, log);
+    closer.add("revocations", () => revocations.close());
+    const tokens = new TokenAuthority(await readSigningKeys(config.dataDir), adminToken, revocations.isRevoked);
+    return { databaseUrl, eventLog, tokens, log, adminToken, closer };
+  } catch (error) {
+    await closer.close(log);
+    throw error;
+  }
+}

@@ -1,0 +1,48 @@
+import { Arg, Args, Ctx, FieldResolver, Query, Resolver, Root } from "type-graphql";
+import { toGlobalId } from "../../common/global-id.js";
+import { toConnection, toPage } from "../../common/pagination.js";
+import { PageArgs } from "../../common/pagination.type.js";
+import type { ShacacheContext } from "../context.js";
+import { toDirectoryEntry } from "../directory-entry/directory-entry.resolver.js";
+import type { DirectoryEntryService } from "../directory-entry/directory-entry.service.js";
+import { DirectoryEntryConnection, type DirectoryEntryPage } from "../directory-entry/directory-entry.type.js";
+import type { ArtifactRow } from "./artifact.service.js";
+import { Artifact } from "./artifact.type.js";
+
+export function toArtifact(row: ArtifactRow): Artifact {
+  return {
+    id: toGlobalId("Artifact", row.sha512),
+    sha512: row.sha512,
+    sizeBytes: row.sizeBytes,
+    createdAt: row.createdAt,
+  };
+}
+
+@Resolver(() => Artifact)
+export class ArtifactResolver {
+  readonly #entries: DirectoryEntryService;
+
+  constructor(entries: DirectoryEntryService) {
+    this.#entries = entries;
+  }
+
+  @Query(() => Artifact, { nullable: true, description: "One blob of the Shacache; null if it is not stored here." })
+  async artifact(
+    @Arg("sha512", () => String, { description: "128 hexadecimal digits." }) sha512: string,
+    @Ctx() { loaders }: ShacacheContext,
+  ): Promise<Artifact | null> {
+    const row = await loaders.artifacts.load(sha512.toLowerCase());
+    return row && toArtifact(row);
+  }
+
+  @FieldResolver(() => DirectoryEntryConnection, { description: "The directory entries that point to it." })
+  async entries(@Root() artifact: Artifact, @Args(() => PageArgs) args: PageArgs): Promise<DirectoryEntryPage> {
+    const page = toPage(args);
+    return toConnection(
+      await this.#entries.entriesOfArtifact(artifact.sha512, page),
+      page,
+      (row) => row.id,
+      toDirectoryEntry,
+    );
+  }
+}

@@ -1,0 +1,23 @@
+import DataLoader from "dataloader";
+import type { SubgraphContext } from "../common/subgraph.js";
+import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.js";
+import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
+
+export interface ShacacheLoaders {
+  artifacts: DataLoader<string, ArtifactRow | null>;
+  entries: DataLoader<string, DirectoryEntryRow | null>;
+}
+
+export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
+
+export interface ShacacheServices {
+  artifacts: ArtifactService;
+  entries: DirectoryEntryService;
+}
+
+export function createShacacheLoaders({ artifacts, entries }: ShacacheServices) {
+  return (): ShacacheLoaders => ({
+    artifacts: new DataLoader((digests) => artifacts.artifactsBySha512(digests)),
+    entries: new DataLoader((ids) => entries.entriesById(ids)),
+  });
+}

@@ -1,0 +1,33 @@
+import { isLoopback } from "../common/config.js";
+import { runService } from "../common/run-service.js";
+import { serveSubgraph } from "../common/subgraph-server.js";
+import { openShacache, startShacache } from "./server.js";
+
+/** The Shacache on its own: its door, and beside it its subgraph for the gateway. */
+await runService("shacache", async (config, resources, log) => {
+  const { closer, tokens } = resources;
+  const shacache = await openShacache(resources, config);
+  closer.add("shacache", () => shacache.close());
+  const { checkReady, services, subgraph } = shacache;
+  const server = await serveSubgraph({
+    subgraph,
+    tokens,
+    host: config.subgraphHost,
+    port: config.subgraphPort,
+    portVariable: "SLAPGRAPH_SUBGRAPH_PORT",
+    log,
+    checkReady,
+  });
+  closer.add("subgraph server", () => server.close());
+  const access = { tokens, openReads: isLoopback(config.host), openWrites: config.openWrites };
+  const door = await startShacache({
+    host: config.host,
+    port: config.shacachePort,
+    services,
+    ...access,
+    checkReady,
+    log,
+  });
+  closer.add("Shacache door", () => door.close());
+  return door;
+});

@@ -1,0 +1,95 @@
+import type http from "node:http";
+import { AppError } from "../common/errors.js";
+import type { Caller, TokenAuthority } from "../common/identity.js";
+import { partitionKeyOf } from "./codec.js";
+
+/** Build logs come as form fields, percent-encoded; the XML inside is bounded again by its own reader. */
+const maxBodyBytes = 16 * 1024 * 1024;
+const bodyStallMs = 60_000;
+
+/** One SLAP request: who, what, and the fields of its query or its form body. */
+export interface SlapCall {
+  caller: Caller;
+  endpoint: string;
+  fields: URLSearchParams;
+  /** The partition that `X-SlapPartition` names. A claim about what is meant, never a proof of who calls (§8.2). */
+  partitionHeader: { computerReference: string; partitionReference: string } | null;
+}
+
+/** `/k/<token>/<endpoint>` or `/<endpoint>` with an Authorization header: the token in the path is what every client sends always. */
+export function parseTarget(target: string): { token: string | null; endpoint: string; query: string } {
+  const [path = "", query = ""] = splitOnce(target, "?");
+  const prefixed = /^\/k\/([^/]+)\/(.*)$/.exec(path);
+  if (prefixed) return { token: prefixed[1] ?? "", endpoint: prefixed[2] ?? "", query };
+  return { token: null, endpoint: path.slice(1), query };
+}
+
+export async function readCall(request: http.IncomingMessage, tokens: TokenAuthority): Promise<SlapCall> {
+  const { token, endpoint, query } = parseTarget(request.url ?? "/");
+  const header = request.headers.authorization;
+  const caller = token === null ? await tokens.verifyAuthorization(header) : await tokens.verify(token);
+  const fields = new URLSearchParams(request.method === "POST" ? await readBody(request) : query);
+  return {
+    caller,
+    endpoint,
+    fields,
+    partitionHeader: parsePartitionHeader(header ?? request.headers["x-slappartition"]),
+  };
+}
+
+/** A field's value. The client sends None as the word `None`, which is absence in any case. */
+export function optional(fields: URLSearchParams, name: string): string | null {
+  const value = fields.get(name);
+  return value === null || value === "" || value.toLowerCase() === "none" ? null : value;
+}
+
+export function required(fields: URLSearchParams, name: string): string {
+  const value = optional(fields, name);
+  if (value === null) throw new AppError("BAD_USER_INPUT", `The field ${name} is missing.`);
+  return value;
+}
+
+/** The partition that a call is about, by its fields; a header that names another one is refused as unknown. */
+export function partitionOfCall(call: SlapCall): string {
+  const { fields, partitionHeader } = call;
+  const computer = optional(fields, "computer_id") ?? partitionHeader?.computerReference;
+  const partition = optional(fields, "computer_partition_id") ?? partitionHeader?.partitionReference;
+  if (!computer || !partition)
+    throw new AppError("BAD_USER_INPUT", "The fields computer_id and computer_partition_id are missing.");
+  if (
+    partitionHeader &&
+    (partitionHeader.computerReference !== computer || partitionHeader.partitionReference !== partition)
+  ) {
+    throw new AppError("NOT_FOUND", "X-SlapPartition names another partition than the call.");
+  }
+  return partitionKeyOf(computer, partition);
+}
+
+/** `X-SlapPartition computer_id=COMP-1, computer_partition_id=slappart0`, which 1.26 sends as Authorization. */
+function parsePartitionHeader(header: string | string[] | undefined): SlapCall["partitionHeader"] {
+  if (typeof header !== "string") return null;
+  const match = /^(?:X-SlapPartition\s+)?computer_id=([^,\s]+),\s*computer_partition_id=([^,\s]+)$/i.exec(
+    header.trim(),
+  );
+  return match?.[1] && match[2] ? { computerReference: match[1], partitionReference: match[2] } : null;
+}
+
+async function readBody(request: http.IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  request.setTimeout(bodyStallMs, () => request.destroy());
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    sizeBytes += chunk.length;
+    // What is too large is still read to its bound, so that the client sees the answer and not a broken pipe.
+    if (sizeBytes <= maxBodyBytes) chunks.push(chunk);
+    else chunks.length = 0;
+    if (sizeBytes > 4 * maxBodyBytes) request.destroy();
+  }
+  if (sizeBytes > maxBodyBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A body has up to ${maxBodyBytes} bytes.`);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function splitOnce(text: string, separator: string): string[] {
+  const at = text.indexOf(separator);
+  return at === -1 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}

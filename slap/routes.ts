@@ -1,0 +1,235 @@
+import { AppError } from "../common/errors.js";
+import type { ReleaseService } from "../subgraphs/catalog/release/release.service.js";
+import type { ComputerServices } from "../subgraphs/computer/context.js";
+import type { NodeViewService } from "../subgraphs/computer/node-view.js";
+import type { BangService } from "../subgraphs/monitoring/bang/bang.service.js";
+import { optional, partitionOfCall, required, type SlapCall } from "./call.js";
+import {
+  decodeFlag,
+  decodeFormat,
+  decodeState,
+  decodeTextDictionary,
+  encodeInstance,
+  encodePartition,
+  partitionKeyOf,
+} from "./codec.js";
+import type { ComputerInformation } from "./computer-information.js";
+import { dumps } from "./xml-marshaller.js";
+
+export interface SlapServices extends ComputerServices {
+  nodeViews: NodeViewService;
+  bangs: Pick<BangService, "bangPartition" | "bangComputer">;
+  releases: Pick<ReleaseService, "releaseUrlsOfProduct" | "releaseUrlsLike">;
+  computerInformation: ComputerInformation;
+}
+
+/** What a route answers with status 200: XML where the client parses it, else a word that it ignores. */
+export type SlapAnswer = { xml: string | Buffer } | { text: string };
+
+type Route = (call: SlapCall, services: SlapServices) => Promise<SlapAnswer>;
+
+const done: SlapAnswer = { text: "done" };
+
+const getFullComputerInformation: Route = async ({ caller, fields }, { computerInformation }) => ({
+  xml: await computerInformation.read(caller, required(fields, "computer_id")),
+});
+
+/** The endpoints of slap-protocol.md §1.3 by method and name. Anything else is 404, never a page: see getHateoasUrl in §1.1. */
+export const routes: Record<"GET" | "POST", Record<string, Route>> = {
+  GET: {
+    getFullComputerInformation,
+    // What the client falls back to after a 404 of the one above.
+    getComputerInformation: getFullComputerInformation,
+
+    registerComputerPartition: async ({ caller, fields }, { nodeViews }) => {
+      const key = partitionKeyOf(
+        required(fields, "computer_reference"),
+        required(fields, "computer_partition_reference"),
+      );
+      return { xml: dumps(encodePartition(await nodeViews.partitionOf(caller, key))) };
+    },
+
+    // Certificates come with the TLS listener; an empty pair is what slapproxy answers, and plain http never uses it.
+    getComputerPartitionCertificate: async (call, { nodeViews }) => {
+      await nodeViews.partitionOf(call.caller, partitionOfCall(call));
+      return { xml: dumps({ certificate: "", key: "" }) };
+    },
+
+    getSoftwareReleaseListFromSoftwareProduct: async ({ caller, fields }, { releases }) => {
+      const product = optional(fields, "software_product_reference");
+      const url = optional(fields, "software_release_url");
+      if ((product === null) === (url === null)) {
+        throw new AppError("BAD_USER_INPUT", "Give one of software_product_reference and software_release_url.");
+      }
+      return {
+        xml: dumps(
+          product === null
+            ? await releases.releaseUrlsLike(caller, url ?? "")
+            : await releases.releaseUrlsOfProduct(caller, product),
+        ),
+      };
+    },
+  },
+
+  POST: {
+    loadComputerConfigurationFromXML: async ({ caller, fields }, { computers }) => {
+      await computers.reportFormat(caller, decodeFormat(required(fields, "xml")));
+      return done;
+    },
+
+    supplySupply: async ({ caller, fields }, { installations }) => {
+      const url = required(fields, "url");
+      const computer = required(fields, "computer_id");
+      const state = optional(fields, "state") ?? "available";
+      if (state === "available") await installations.supplySoftware(caller, computer, url);
+      else if (state === "destroyed") await installations.withdrawSoftware(caller, computer, url);
+      else throw new AppError("BAD_USER_INPUT", "The state of a supply is available or destroyed.");
+      return done;
+    },
+
+    buildingSoftwareRelease: async ({ caller, fields }, { installations }) => {
+      await installations.reportInstallation(
+        caller,
+        required(fields, "computer_id"),
+        required(fields, "url"),
+        "BUILDING",
+      );
+      return done;
+    },
+
+    availableSoftwareRelease: async ({ caller, fields }, { installations }) => {
+      await installations.reportInstallation(
+        caller,
+        required(fields, "computer_id"),
+        required(fields, "url"),
+        "AVAILABLE",
+      );
+      return done;
+    },
+
+    destroyedSoftwareRelease: async ({ caller, fields }, { installations }) => {
+      await installations.reportInstallation(
+        caller,
+        required(fields, "computer_id"),
+        required(fields, "url"),
+        "DESTROYED",
+      );
+      return done;
+    },
+
+    softwareReleaseError: async ({ caller, fields }, { installations }) => {
+      const errorLog = fields.get("error_log") ?? "";
+      await installations.reportInstallation(
+        caller,
+        required(fields, "computer_id"),
+        required(fields, "url"),
+        "ERROR",
+        withoutControlCharacters(errorLog),
+      );
+      return done;
+    },
+
+    requestComputerPartition: requestPartition,
+
+    setComputerPartitionConnectionXml: async (call, { instances }) => {
+      if (optional(call.fields, "slave_reference") !== null) throw noSharedInstances();
+      const parameters = decodeTextDictionary(optional(call.fields, "connection_xml"), "connection_xml");
+      await instances.publishConnection(call.caller, partitionOfCall(call), parameters);
+      return done;
+    },
+
+    startedComputerPartition: async (call, { partitions }) => {
+      await partitions.reportPartition(call.caller, partitionOfCall(call), "started");
+      return done;
+    },
+
+    stoppedComputerPartition: async (call, { partitions }) => {
+      await partitions.reportPartition(call.caller, partitionOfCall(call), "stopped");
+      return done;
+    },
+
+    destroyedComputerPartition: async (call, { partitions }) => {
+      await partitions.reportPartition(call.caller, partitionOfCall(call), "destroyed");
+      return done;
+    },
+
+    softwareInstanceError: async (call, { partitions }) => {
+      const message = withoutControlCharacters(call.fields.get("error_log") ?? "");
+      await partitions.reportPartition(call.caller, partitionOfCall(call), "error", message);
+      return done;
+    },
+
+    softwareInstanceBang: async (call, { bangs }) => {
+      await bangs.bangPartition(call.caller, partitionOfCall(call), messageOf(call.fields));
+      return done;
+    },
+
+    computerBang: async ({ caller, fields }, { bangs }) => {
+      await bangs.bangComputer(caller, required(fields, "computer_id"), messageOf(fields));
+      return done;
+    },
+
+    softwareInstanceRename: async (call, { instances, nodeViews }) => {
+      if (optional(call.fields, "slave_reference") !== null) throw noSharedInstances();
+      const { instance } = await nodeViews.partitionOf(call.caller, partitionOfCall(call));
+      if (!instance) throw new AppError("NOT_FOUND", "The partition holds no instance.");
+      await instances.renameInstance(call.caller, instance.reference, required(call.fields, "new_name"));
+      return done;
+    },
+
+    // The tree is known from the requests themselves, as on the ERP5 master.
+    updateComputerPartitionRelatedInstanceList: async (call, { nodeViews }) => {
+      await nodeViews.partitionOf(call.caller, partitionOfCall(call));
+      return done;
+    },
+  },
+};
+
+/**
+ * A person's request makes a root, a partition's a child. 408 tells the client "accepted, not there yet": it waits for a
+ * partition, or for the end of the instance that had the name before.
+ */
+async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapServices): Promise<SlapAnswer> {
+  const { caller, fields, partitionHeader } = call;
+  if (decodeFlag(optional(fields, "shared_xml"))) throw noSharedInstances();
+  const isOfPartition = optional(fields, "computer_partition_id") !== null || partitionHeader !== null;
+  const state = decodeState(optional(fields, "state"));
+  try {
+    const row = await instances.requestInstance(caller, {
+      title: required(fields, "partition_reference"),
+      releaseUrl: required(fields, "software_release"),
+      softwareType: optional(fields, "software_type") ?? "default",
+      parameters: decodeTextDictionary(optional(fields, "partition_parameter_xml"), "partition_parameter_xml"),
+      filter: decodeTextDictionary(optional(fields, "filter_xml"), "filter_xml"),
+      // As on the ERP5 master, a request without a state wants the instance started.
+      requestedState: state ?? "STARTED",
+      project: optional(fields, "project_reference"),
+      requesterPartitionKey: isOfPartition ? partitionOfCall(call) : null,
+    });
+    const partition = await nodeViews.partitionOfInstance(row);
+    if (partition) return { xml: dumps(encodeInstance(row, partition)) };
+  } catch (error) {
+    const waits =
+      error instanceof AppError &&
+      (error.code === "STATE_CONFLICT" || (error.code === "NOT_FOUND" && state === "DESTROYED"));
+    if (!waits) throw error;
+    throw new AppError("NOT_READY", error.message, { cause: error });
+  }
+  throw new AppError("NOT_READY", "The instance waits for a partition. Its pendingReasons in GraphQL say why.");
+}
+
+function noSharedInstances(): AppError {
+  return new AppError("NOT_FOUND", "Shared instances are not served by this master.");
+}
+
+const maxBangMessageLength = 5_000;
+
+function messageOf(fields: URLSearchParams): string {
+  return withoutControlCharacters(fields.get("message") ?? "").slice(0, maxBangMessageLength) || "bang";
+}
+
+/** Control characters are illegal in the XML that these texts go back out in (§1.4). */
+function withoutControlCharacters(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed here.
+  return text.replaceAll(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, "");
+}
