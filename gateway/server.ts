@@ -1,0 +1,178 @@
+import type http from "node:http";
+import { createGatewayRuntime } from "@graphql-hive/gateway-runtime";
+import { unifiedGraphHandler } from "@graphql-hive/router-runtime";
+import { AppError, toAppError } from "../common/errors.js";
+import { type Door, openDoor, requestIdOf } from "../common/http-door.js";
+import type { TokenAuthority } from "../common/identity.js";
+import type { Logger } from "../common/log.js";
+import type { Subgraph } from "../common/subgraph.js";
+import { composeSupergraph } from "./compose.js";
+import { publicErrors } from "./errors.plugin.js";
+import { graphiqlPage } from "./graphiql.js";
+import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
+import {
+  findEntities,
+  type GatewayContext,
+  localExecutor,
+  remoteExecutor,
+  type SubgraphExecutor,
+} from "./transport.js";
+import { readBody, sendWebResponse, toWebRequest } from "./web.js";
+import { serveWebSocket } from "./websocket.js";
+
+export interface RemoteSubgraph {
+  name: string;
+  url: string;
+  sdl: string;
+}
+
+export interface GatewayOptions {
+  host: string;
+  port: number;
+  tokens: TokenAuthority;
+  /** Those of this process, or those at a URL. */
+  subgraphs: (Subgraph | RemoteSubgraph)[];
+  checkReady: () => Promise<unknown>;
+  log: Logger;
+}
+
+/** Door 1: one graph out of the subgraphs, over HTTP, Server-Sent Events and WebSocket. */
+export async function startGateway(options: GatewayOptions): Promise<Door> {
+  const { tokens, log } = options;
+  const executors = new Map<string, SubgraphExecutor>();
+  const remotes = options.subgraphs.flatMap((subgraph) => {
+    if (!("url" in subgraph)) {
+      executors.set(subgraph.name, localExecutor(subgraph, log));
+      return [];
+    }
+    const remote = remoteExecutor(subgraph.name, subgraph.url);
+    executors.set(subgraph.name, remote.execute);
+    return [remote];
+  });
+  const executorOf = (name: string) => {
+    const executor = executors.get(name);
+    if (!executor) throw new AppError("INTERNAL", `There is no subgraph ${name}.`);
+    return executor;
+  };
+  executors.set(
+    nodeName,
+    nodeExecutor((owner, references, context) => findEntities(executorOf(owner), references, context), log),
+  );
+
+  const supergraph = composeSupergraph([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]);
+  const transport = {
+    getSubgraphExecutor: ({ subgraphName }: { subgraphName: string }) => {
+      const executor = executorOf(subgraphName);
+      return (request: HiveRequest) =>
+        executor({
+          document: request.document,
+          variables: request.variables ?? {},
+          ...(request.operationName ? { operationName: request.operationName } : {}),
+          isSubscription: request.operationType === "subscription",
+          context: request.context as GatewayContext,
+        });
+    },
+  };
+  const runtime = createGatewayRuntime<GatewayContext>({
+    supergraph,
+    unifiedGraphHandler: unifiedGraphHandler as never,
+    transports: { http: transport, ws: transport } as never,
+    plugins: () => [publicErrors(log) as never],
+    landingPage: false,
+    graphiql: false,
+    logging: false,
+    maskedErrors: false,
+    batching: false,
+    requestId: false,
+  });
+  // A WebSocket client that came before this would be told that there is no schema.
+  await runtime.getSchema();
+  const door = await openDoor({
+    name: "GraphQL",
+    host: options.host,
+    port: options.port,
+    portVariable: "SLAPGRAPH_GATEWAY_PORT",
+    checkReady: options.checkReady,
+    log,
+    handler: (request, response) => void answer(request, response),
+  });
+  const webSocket = serveWebSocket(
+    door.server,
+    tokens,
+    (params, context) => {
+      const request = new Request("http://gateway/graphql", { method: "POST" });
+      return (
+        runtime as never as { getResultForParams: (input: unknown, context: unknown) => Promise<unknown> }
+      ).getResultForParams({ params, request }, { ...context, params, request });
+    },
+    log,
+  );
+
+  async function answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const requestId = requestIdOf(request.headers["x-request-id"]);
+    response.setHeader("x-request-id", requestId);
+    try {
+      const path = (request.url ?? "/").split("?", 1)[0];
+      if (path === "/" && request.method === "GET") return void response.writeHead(302, { location: "/graphql" }).end();
+      if (path !== "/graphql") throw new AppError("NOT_FOUND", "The API is at /graphql.");
+      if (wantsPage(request)) return sendPage(response);
+      const authorization = request.headers.authorization ?? "";
+      const caller = await tokens.verifyAuthorization(authorization);
+      const gone = new AbortController();
+      response.once("close", () => gone.abort());
+      const body = request.method === "GET" ? null : await readBody(request);
+      const webRequest = toWebRequest(request, body, gone.signal);
+      await sendWebResponse(await runtime.fetch(webRequest, { caller, authorization, requestId } as never), response);
+    } catch (error) {
+      refuse(request, response, error, requestId);
+    }
+  }
+
+  function refuse(
+    request: http.IncomingMessage,
+    response: http.ServerResponse,
+    error: unknown,
+    requestId: string,
+  ): void {
+    const appError = toAppError(error);
+    if (appError.httpStatus >= 500 && !response.destroyed)
+      log.error({ err: appError.cause ?? appError, requestId }, "a request failed");
+    if (response.headersSent || response.destroyed) return void response.destroy();
+    const extensions = { code: appError.code, ...(appError.code === "INTERNAL" ? { requestId } : {}) };
+    const body = JSON.stringify({ errors: [{ message: appError.message, extensions }] });
+    if (!request.complete) response.setHeader("connection", "close");
+    response.writeHead(appError.httpStatus, {
+      "content-type": "application/json; charset=utf-8",
+      "content-length": Buffer.byteLength(body),
+    });
+    response.end(body);
+  }
+
+  return {
+    ...door,
+    close: async () => {
+      await webSocket.close();
+      await door.close();
+      await runtime[Symbol.asyncDispose]();
+      await Promise.all(remotes.map((remote) => remote.close()));
+    },
+  };
+}
+
+interface HiveRequest {
+  document: import("graphql").DocumentNode;
+  variables?: Record<string, unknown>;
+  operationName?: string;
+  operationType?: string;
+  context?: unknown;
+}
+
+function wantsPage(request: http.IncomingMessage): boolean {
+  return request.method === "GET" && (request.headers.accept ?? "").includes("text/html");
+}
+
+function sendPage(response: http.ServerResponse): void {
+  const page = graphiqlPage();
+  response.writeHead(200, { "content-type": "text/html; charset=utf-8", "content-length": Buffer.byteLength(page) });
+  response.end(page);
+}

@@ -1,0 +1,132 @@
+import { type DocumentNode, type ExecutionResult, GraphQLError, parse, print } from "graphql";
+import { type Client, createClient } from "graphql-ws";
+import WebSocket from "ws";
+import { AppError, toAppError } from "../common/errors.js";
+import type { Caller } from "../common/identity.js";
+import type { Logger } from "../common/log.js";
+import { executeOperation, type Subgraph } from "../common/subgraph.js";
+
+/** What the gateway knows of a request, made once per request or connection and handed to every subgraph call. */
+export interface GatewayContext {
+  caller: Caller;
+  authorization: string;
+  requestId: string;
+}
+
+export interface SubgraphRequest {
+  document: DocumentNode;
+  variables?: Record<string, unknown>;
+  operationName?: string;
+  isSubscription: boolean;
+  context: GatewayContext;
+}
+
+export type SubgraphExecutor = (request: SubgraphRequest) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
+
+const requestTimeoutMs = 30_000;
+const maxCachedClients = 1_000;
+
+/** A subgraph in this process: no network hop, and the caller is the one that the gateway has verified. */
+export function localExecutor(subgraph: Subgraph, log: Logger): SubgraphExecutor {
+  return ({ document, variables, operationName, isSubscription, context }) =>
+    executeOperation(
+      subgraph,
+      { document, variables, operationName, isSubscription, caller: context.caller, requestId: context.requestId },
+      log,
+    );
+}
+
+/** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
+export function remoteExecutor(name: string, url: string): { execute: SubgraphExecutor; close: () => Promise<void> } {
+  const printed = new WeakMap<DocumentNode, string>();
+  const clients = new Map<string, Client>();
+  const text = (document: DocumentNode) => {
+    const query = printed.get(document) ?? print(document);
+    printed.set(document, query);
+    return query;
+  };
+  const clientOf = ({ authorization, requestId }: GatewayContext) => {
+    const known = clients.get(authorization);
+    if (known) return known;
+    const client = createClient({
+      url: url.replace(/^http/, "ws"),
+      webSocketImpl: WebSocket,
+      lazy: true,
+      lazyCloseTimeout: 3_000,
+      retryAttempts: 0,
+      connectionParams: { authorization, requestId },
+      on: { closed: () => clients.delete(authorization) },
+    });
+    if (clients.size >= maxCachedClients)
+      throw new AppError("UNAVAILABLE", "Too many subscribers just now. Try again later.");
+    clients.set(authorization, client);
+    return client;
+  };
+  const query = async ({ document, variables, operationName, context }: SubgraphRequest): Promise<ExecutionResult> => {
+    try {
+      const response = await fetch(url, {
+        method: "POST",
+        headers: {
+          "content-type": "application/json",
+          accept: "application/json",
+          authorization: context.authorization,
+          "x-request-id": context.requestId,
+        },
+        body: JSON.stringify({ query: text(document), variables, operationName }),
+        signal: AbortSignal.timeout(requestTimeoutMs),
+      });
+      const result = (await response.json()) as ExecutionResult;
+      if (!result || (result.data === undefined && result.errors === undefined))
+        throw new Error(`HTTP status ${response.status}`);
+      return result;
+    } catch (error) {
+      return { data: null, errors: [unavailable(name, error)] };
+    }
+  };
+  async function* subscribe({
+    document,
+    variables,
+    operationName,
+    context,
+  }: SubgraphRequest): AsyncGenerator<ExecutionResult> {
+    try {
+      const request = { query: text(document), variables: variables ?? null, operationName: operationName ?? null };
+      yield* clientOf(context).iterate(request) as AsyncIterable<ExecutionResult>;
+    } catch (error) {
+      yield { errors: [unavailable(name, error)] };
+    }
+  }
+  return {
+    execute: async (request) => (request.isSubscription ? subscribe(request) : query(request)),
+    close: async () => {
+      await Promise.all([...clients.values()].map((client) => client.dispose()));
+    },
+  };
+}
+
+function unavailable(name: string, cause: unknown): GraphQLError {
+  const error = cause instanceof AppError ? toAppError(cause) : null;
+  return new GraphQLError(
+    error?.message ?? `The subgraph ${name} does not answer just now. Try again in some seconds.`,
+    {
+      extensions: { code: "UNAVAILABLE", retryable: true, serviceName: name },
+    },
+  );
+}
+
+const existence = parse(
+  "query ($representations: [_Any!]!) { _entities(representations: $representations) { __typename } }",
+);
+
+/** Whether entities exist for the caller, asked of their owner. An owner that does not answer is an error, not an absence. */
+export async function findEntities(
+  executor: SubgraphExecutor,
+  representations: { __typename: string; id: string }[],
+  context: GatewayContext,
+): Promise<boolean[]> {
+  const request = { document: existence, variables: { representations }, isSubscription: false, context };
+  const result = (await executor(request)) as ExecutionResult<{ _entities: (object | null)[] }>;
+  if (!result.data)
+    throw new AppError("UNAVAILABLE", result.errors?.[0]?.message ?? "A subgraph does not answer just now.");
+  return result.data._entities.map((entity) => entity !== null);
+}

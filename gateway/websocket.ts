@@ -1,0 +1,96 @@
+import type http from "node:http";
+import { parse } from "graphql";
+import { useServer } from "graphql-ws/use/ws";
+import { type WebSocket, WebSocketServer } from "ws";
+import { toAppError } from "../common/errors.js";
+import { requestIdOf } from "../common/http-door.js";
+import type { TokenAuthority } from "../common/identity.js";
+import type { Logger } from "../common/log.js";
+import type { GatewayContext } from "./transport.js";
+
+interface Connection extends Record<PropertyKey, unknown> {
+  socket: WebSocket;
+  request: http.IncomingMessage;
+  context?: GatewayContext;
+}
+
+/** How the runtime answers one operation of a connection. */
+export type AnswerOperation = (params: unknown, context: GatewayContext) => Promise<unknown>;
+
+const checkIntervalMs = 500;
+/** graphql-ws wants a document to see which function to call; the runtime behind both parses the real one. */
+const anyOperation = parse("{ __typename }");
+const maxMessageBytes = 1024 * 1024;
+
+/**
+ * graphql-transport-ws at `/graphql`. The token comes in the connection's init message, or in the upgrade's Authorization
+ * header; a connection whose token stops being good is closed with 4403 within a second.
+ */
+export function serveWebSocket(
+  server: http.Server,
+  tokens: TokenAuthority,
+  answer: AnswerOperation,
+  log: Logger,
+): { close: () => Promise<void> } {
+  const sockets = new WebSocketServer({ server, path: "/graphql", maxPayload: maxMessageBytes });
+  const contexts = new Map<WebSocket, GatewayContext>();
+  const running = useServer<Record<string, unknown>, Connection>(
+    {
+      onConnect: async (ctx) => {
+        const params = ctx.connectionParams ?? {};
+        const given = params.authorization ?? params.Authorization ?? ctx.extra.request.headers.authorization;
+        const authorization = typeof given === "string" ? given : "";
+        try {
+          const caller = await tokens.verifyAuthorization(authorization);
+          ctx.extra.context = {
+            caller,
+            authorization,
+            requestId: requestIdOf(ctx.extra.request.headers["x-request-id"]),
+          };
+          contexts.set(ctx.extra.socket, ctx.extra.context);
+          ctx.extra.socket.once("close", () => contexts.delete(ctx.extra.socket));
+          return true;
+        } catch (error) {
+          // graphql-ws says 4403 Forbidden by itself; the reason tells the caller what is wrong with the token.
+          ctx.extra.socket.close(4403, toAppError(error).message.slice(0, 120));
+          return false;
+        }
+      },
+      onSubscribe: (ctx, _id, params) => ({
+        document: anyOperation,
+        schema: null as never,
+        contextValue: { params, context: ctx.extra.context },
+      }),
+      execute: (args) => answerOperation(args, answer) as never,
+      subscribe: (args) => answerOperation(args, answer) as never,
+      onError: (_ctx, _id, _payload, errors) => {
+        log.debug({ errors }, "a WebSocket operation failed");
+      },
+    },
+    sockets,
+  );
+  const check = setInterval(() => {
+    for (const [socket, { caller }] of contexts) {
+      try {
+        tokens.assertStillValid(caller);
+      } catch (error) {
+        socket.close(4403, toAppError(error).message.slice(0, 120));
+        contexts.delete(socket);
+      }
+    }
+  }, checkIntervalMs);
+  check.unref();
+  return {
+    close: async () => {
+      clearInterval(check);
+      for (const socket of sockets.clients) socket.close(1001, "Going away");
+      await running.dispose();
+      for (const socket of sockets.clients) socket.terminate();
+    },
+  };
+}
+
+function answerOperation(args: { contextValue?: unknown }, answer: AnswerOperation): Promise<unknown> {
+  const { params, context } = args.contextValue as { params: unknown; context: GatewayContext };
+  return answer(params, context);
+}
