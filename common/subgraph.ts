@@ -173,8 +173,9 @@ export function toPublicError(error: GraphQLError, subgraph: string, requestId: 
     });
   }
   const appError = toAppError(error.originalError);
-  if (appError.code === "INTERNAL" || appError.code === "UNAVAILABLE") {
-    log.error({ err: appError.cause ?? appError, requestId, subgraph, path: error.path }, "a resolver failed");
+  // What was thrown as an answer needs no log; a fault or a dependency that is away has its cause with it.
+  if (appError.cause !== undefined && (appError.code === "INTERNAL" || appError.code === "UNAVAILABLE")) {
+    log.error({ err: appError.cause, requestId, subgraph, path: error.path }, "a resolver failed");
   }
   return new GraphQLError(appError.message, {
     ...positionOf(error),

@@ -108,6 +108,8 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     log,
   );
 
+  const streams = new Set<http.ServerResponse>();
+
   async function answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
     const requestId = requestIdOf(request.headers["x-request-id"]);
     response.setHeader("x-request-id", requestId);
@@ -122,7 +124,12 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       response.once("close", () => gone.abort());
       const body = request.method === "GET" ? null : await readBody(request);
       const webRequest = toWebRequest(request, body, gone.signal);
-      await sendWebResponse(await runtime.fetch(webRequest, { caller, authorization, requestId } as never), response);
+      const result = await runtime.fetch(webRequest, { caller, authorization, requestId } as never);
+      if (result.headers.get("content-type")?.startsWith("text/event-stream")) {
+        streams.add(response);
+        response.once("close", () => streams.delete(response));
+      }
+      await sendWebResponse(result, response);
     } catch (error) {
       refuse(request, response, error, requestId);
     }
@@ -151,8 +158,11 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   return {
     ...door,
     close: async () => {
+      const closed = door.close();
       await webSocket.close();
-      await door.close();
+      // Event streams have no end of their own; their clients resume elsewhere with the last cursor.
+      for (const stream of streams) stream.end();
+      await closed;
       await runtime[Symbol.asyncDispose]();
       await Promise.all(remotes.map((remote) => remote.close()));
     },

@@ -51,7 +51,7 @@ export async function sendWebResponse(answer: Response, response: http.ServerRes
     response.once("close", () => void reader.cancel().catch(() => undefined));
     response.flushHeaders();
     for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
-      if (response.destroyed) return;
+      if (response.destroyed || response.writableEnded) return;
       if (!response.write(chunk.value)) await Promise.race([once(response, "drain"), once(response, "close")]);
     }
   }
