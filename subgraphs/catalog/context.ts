@@ -1,0 +1,24 @@
+import DataLoader from "dataloader";
+import type { Caller } from "../../common/identity.js";
+import type { SubgraphContext } from "../../common/subgraph.js";
+import type { ProductRow, ProductService } from "./product/product.service.js";
+import type { ReleaseRow, ReleaseService } from "./release/release.service.js";
+
+export interface CatalogServices {
+  products: ProductService;
+  releases: ReleaseService;
+}
+
+export interface CatalogLoaders {
+  products: DataLoader<string, ProductRow | null>;
+  releases: DataLoader<string, ReleaseRow | null>;
+}
+
+export type CatalogContext = SubgraphContext<CatalogLoaders>;
+
+export function createCatalogLoaders({ products, releases }: CatalogServices) {
+  return (caller: Caller): CatalogLoaders => ({
+    products: new DataLoader((keys) => products.productsByKey(caller, keys)),
+    releases: new DataLoader((urls) => releases.releasesByUrl(caller, urls)),
+  });
+}
