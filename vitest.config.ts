@@ -3,11 +3,13 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   oxc: { decorator: { legacy: true, emitDecoratorMetadata: true } },
-  // One graphql: what Node resolves for the libraries (main) is what the sources get too.
+  // One graphql: what Node resolves for the libraries is what the sources get too.
   resolve: { alias: [{ find: /^graphql$/, replacement: createRequire(import.meta.url).resolve("graphql") }] },
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 30_000,
+    globalSetup: ["test/support/global-setup.ts"],
+    reporters: ["default", "./test/support/closing-lines.ts"],
+    testTimeout: 60_000,
     hookTimeout: 120_000,
     retry: 0,
   },

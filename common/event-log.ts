@@ -44,6 +44,9 @@ const unsettledPollMs = 10;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
 const deadlockRetries = 5;
+const dropStepSize = 1_000;
+const retentionMs = 7 * 24 * 3_600_000;
+const retentionIntervalMs = 3_600_000;
 
 /**
  * The one append-only log, read in commit order.
@@ -87,7 +90,7 @@ export class EventLog {
     const eventLog = new EventLog(orm, url, log);
     await eventLog.#advance();
     eventLog.#recentAfter = eventLog.#horizon;
-    eventLog.#running.push(eventLog.#tail(), eventLog.#listen());
+    eventLog.#running.push(eventLog.#tail(), eventLog.#listen(), eventLog.#retain());
     return eventLog;
   }
 
@@ -135,7 +138,10 @@ export class EventLog {
       const start = firstIndexAfter(this.#recent, position);
       return this.#recent.slice(start, start + limit);
     }
-    return this.#readRows(position, this.#horizon, limit);
+    const rows = await this.#readRows(position, this.#horizon, limit);
+    // Asked after the read: a slow reader must not take what retention dropped under it for events that never were.
+    await this.assertReadable(position);
+    return rows;
   }
 
   /** RESUME_EXPIRED unless every event after the position is still kept and the position is one of this log. */
@@ -151,6 +157,38 @@ export class EventLog {
         "The events after this cursor are no longer kept. Read the present state, then subscribe without a cursor.",
       );
     }
+  }
+
+  /**
+   * Drops settled events older than a time, in bounded steps, and never one that a consumer has not handled. Cursors before
+   * the last dropped event expire. One replica at a time. Returns how many were dropped.
+   */
+  async dropBefore(time: Date): Promise<number> {
+    let count = 0;
+    for (;;) {
+      const dropped = await this.#dropStep(time);
+      count += dropped;
+      if (dropped < dropStepSize) return count;
+    }
+  }
+
+  async #dropStep(time: Date): Promise<number> {
+    return this.#orm.em.fork().transactional(async (em) => {
+      const [lock] = await em.execute<{ held: boolean }[]>(
+        "select pg_try_advisory_xact_lock(hashtext('slapgraph retention')) as held",
+      );
+      if (!lock?.held) return 0;
+      const rows = await em.execute<{ position: string }[]>(
+        `delete from event_log.event where position in (
+           select position from event_log.event
+           where at < ? and position <= ? and position <= coalesce((select min(position) from event_log.consumer), ?)
+           order by position limit ${dropStepSize}) returning position`,
+        [time, this.#horizon, this.#horizon],
+      );
+      const last = rows.reduce((most, row) => Math.max(most, Number(row.position)), 0);
+      await em.execute("update event_log.retention set kept_after = greatest(kept_after, ?)", [last]);
+      return rows.length;
+    });
   }
 
   /** Resolves when the horizon has moved past a position, or at the timeout; rejects when the signal aborts. */
@@ -300,6 +338,19 @@ export class EventLog {
           resolve();
         };
       });
+    }
+  }
+
+  /** Keeps a week of events. */
+  async #retain(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      try {
+        await delay(retentionIntervalMs, undefined, { signal, ref: false });
+        await this.dropBefore(new Date(Date.now() - retentionMs));
+      } catch (error) {
+        if (!signal.aborted) this.#log.warn({ err: error }, "old events were not dropped; the next round tries again");
+      }
     }
   }
 

@@ -28,18 +28,20 @@ export class Digesting extends Transform {
   ): void {
     this.#sizeBytes += chunk.length;
     const { maxSizeBytes, expectedSizeBytes } = this.#options;
-    if (this.#sizeBytes > maxSizeBytes)
-      return done(new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`));
-    if (expectedSizeBytes !== undefined && this.#sizeBytes > expectedSizeBytes) return done(wrongLength());
-    this.#hash.update(chunk);
-    done(null, chunk);
+    if (this.#sizeBytes > maxSizeBytes) {
+      done(new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`));
+    } else if (expectedSizeBytes !== undefined && this.#sizeBytes > expectedSizeBytes) {
+      done(wrongLength());
+    } else {
+      this.#hash.update(chunk);
+      done(null, chunk);
+    }
   }
 
   override _flush(done: (error?: Error | null) => void): void {
     const { expectedSizeBytes } = this.#options;
-    if (expectedSizeBytes !== undefined && this.#sizeBytes !== expectedSizeBytes) return done(wrongLength());
     this.#received = { sha512: this.#hash.digest("hex"), sizeBytes: this.#sizeBytes };
-    done();
+    done(expectedSizeBytes !== undefined && this.#sizeBytes !== expectedSizeBytes ? wrongLength() : null);
   }
 }
 

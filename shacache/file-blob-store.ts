@@ -36,11 +36,8 @@ class FileBlobStore implements BlobStore {
     const digesting = new Digesting(options);
     try {
       const file = await open(temporary, "wx", 0o644);
-      try {
-        await pipeline(stream, digesting, file.createWriteStream({ autoClose: false, flush: true }));
-      } finally {
-        await file.close();
-      }
+      // The stream closes the file in any case, and makes its bytes durable before that when it ends well.
+      await pipeline(stream, digesting, file.createWriteStream({ flush: true }));
       const { sha512 } = digesting.received;
       const place = this.#fileOf(sha512);
       await mkdir(path.dirname(place), { recursive: true });
