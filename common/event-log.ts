@@ -1,4 +1,4 @@
-import { EventEmitter, once } from "node:events";
+import { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
 import { Client } from "pg";
@@ -54,8 +54,8 @@ const retentionIntervalMs = 3_600_000;
  * A position is taken from a sequence while the transaction holds the locks of what it changes, so for any one noun the
  * order of positions is the order of commits. Across transactions a lower position may commit later than a higher one:
  * readers therefore stop at the horizon, the highest position below which nothing can appear any more. To find it the
- * reader notes the sequence's last value L and then the next transaction id X: whatever took a position up to L had its
- * transaction id before, hence below X. Once `pg_snapshot_xmin` has reached X, all of those have ended, and L is settled.
+ * reader notes the sequence's last value L and then takes a transaction id X: whatever holds a position up to L had its own
+ * id before, hence below X. Once `pg_snapshot_xmin` has reached X, all of those have ended, and L is settled.
  */
 export class EventLog {
   readonly #orm: MikroORM;
@@ -193,17 +193,26 @@ export class EventLog {
 
   /** Resolves when the horizon has moved past a position, or at the timeout; rejects when the signal aborts. */
   async waitPast(position: number, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    const deadline = AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(timeoutMs)]);
-    while (this.#horizon <= position) {
-      try {
-        await once(this.#changed, "moved", { signal: deadline });
-      } catch (error) {
-        if (signal.aborted) throw error;
-        if (this.#stopping.signal.aborted) throw new AppError("UNAVAILABLE", "The service is stopping. Connect again.");
-        return false;
-      }
-    }
-    return true;
+    signal.throwIfAborted();
+    if (this.isStopping) throw stopping();
+    if (this.#horizon > position) return true;
+    // A plain timer and listeners, all taken back: this runs twice a second for every subscriber.
+    return new Promise<boolean>((resolve, reject) => {
+      const finish = (settle: () => void) => {
+        clearTimeout(timer);
+        this.#changed.off("moved", onMoved);
+        signal.removeEventListener("abort", onAbort);
+        settle();
+      };
+      const onMoved = () => {
+        if (this.isStopping) finish(() => reject(stopping()));
+        else if (this.#horizon > position) finish(() => resolve(true));
+      };
+      const onAbort = () => finish(() => reject(signal.reason));
+      const timer = setTimeout(() => finish(() => resolve(false)), timeoutMs);
+      this.#changed.on("moved", onMoved);
+      signal.addEventListener("abort", onAbort);
+    });
   }
 
   /** Runs a durable consumer until the log closes. One replica at a time; the position moves in the handler's transaction. */
@@ -219,6 +228,7 @@ export class EventLog {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wakeTail();
+    this.#changed.emit("moved");
     await Promise.all(this.#running);
   }
 
@@ -271,19 +281,22 @@ export class EventLog {
 
   /** Moves the horizon as far as it is settled. True while something is appended that is not settled yet. */
   async #advance(): Promise<boolean> {
-    // Two statements, because the second must take its snapshot after the first has read the sequence.
     const em = this.#orm.em.fork();
     const [sequence] = await em.execute<{ last: string }[]>(
       "select case when is_called then last_value else 0 end as last from event_log.event_position",
     );
-    const [snapshot] = await em.execute<{ xmin: string; xmax: string }[]>(
-      "select pg_snapshot_xmin(s)::text as xmin, pg_snapshot_xmax(s)::text as xmax from pg_current_snapshot() s",
-    );
-    if (!sequence || !snapshot) return false;
-    const last = Number(sequence.last);
+    const last = Number(sequence?.last ?? 0);
     if (last > (this.#fences.at(-1)?.position ?? this.#horizon)) {
-      this.#fences.push({ position: last, transaction: BigInt(snapshot.xmax) });
+      // A transaction id of our own, taken after the position was read. A snapshot's xmax would not do: it is one past the
+      // last that ended, and transactions that run may be beyond it.
+      const [own] = await em.execute<{ id: string }[]>("select pg_current_xact_id()::text as id");
+      this.#fences.push({ position: last, transaction: BigInt(own?.id ?? 0) });
     }
+    if (this.#fences.length === 0) return false;
+    const [snapshot] = await em.execute<{ xmin: string }[]>(
+      "select pg_snapshot_xmin(pg_current_snapshot())::text as xmin",
+    );
+    if (!snapshot) return false;
     const oldestRunning = BigInt(snapshot.xmin);
     let settled = this.#horizon;
     while (this.#fences[0] && this.#fences[0].transaction <= oldestRunning)
@@ -296,17 +309,23 @@ export class EventLog {
     return this.#fences.length > 0;
   }
 
+  /** Takes over settled events all at once or, when reading them fails, not at all. Only the newest are kept. */
   async #remember(to: number): Promise<void> {
+    let added: LoggedEvent[] = [];
+    let after = this.#recentAfter;
     for (let from = this.#horizon; from < to; ) {
       const page = await this.#readRows(from, to, pageSize);
-      this.#recent.push(...page);
+      added.push(...page);
       from = page.length < pageSize ? to : (page.at(-1)?.position ?? to);
+      if (added.length > 2 * recentLimit) {
+        after = added.at(-recentLimit - 1)?.position ?? after;
+        added = added.slice(-recentLimit);
+      }
     }
-    const excess = this.#recent.length - recentLimit;
-    if (excess > 0) {
-      this.#recentAfter = this.#recent[excess - 1]?.position ?? this.#recentAfter;
-      this.#recent = this.#recent.slice(excess);
-    }
+    const all = after > this.#recentAfter ? added : [...this.#recent, ...added];
+    const excess = all.length - recentLimit;
+    this.#recentAfter = excess > 0 ? (all[excess - 1]?.position ?? after) : after;
+    this.#recent = excess > 0 ? all.slice(excess) : all;
   }
 
   async #readRows(after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {
@@ -391,6 +410,10 @@ export class EventLog {
       if (!signal.aborted) await delay(retryBaseMs, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+function stopping(): AppError {
+  return new AppError("UNAVAILABLE", "The service is stopping. Connect again.");
 }
 
 interface EventRow extends Omit<LoggedEvent, "position" | "at"> {

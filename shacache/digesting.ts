@@ -1,17 +1,16 @@
 import { createHash } from "node:crypto";
-import { Transform } from "node:stream";
+import type { Readable } from "node:stream";
 import { AppError } from "../common/errors.js";
 import type { ReceivedBlob, ReceiveOptions } from "./blob-store.js";
 
 /** Passes bytes on while it hashes and counts them; it fails at the first byte too many, and at the end if some are missing. */
-export class Digesting extends Transform {
+export class Digesting {
   readonly #hash = createHash("sha512");
   readonly #options: ReceiveOptions;
   #sizeBytes = 0;
   #received: ReceivedBlob | undefined;
 
   constructor(options: ReceiveOptions) {
-    super();
     this.#options = options;
   }
 
@@ -21,27 +20,19 @@ export class Digesting extends Transform {
     return this.#received;
   }
 
-  override _transform(
-    chunk: Buffer,
-    _encoding: BufferEncoding,
-    done: (error?: Error | null, data?: Buffer) => void,
-  ): void {
-    this.#sizeBytes += chunk.length;
+  /** The source stays open when this fails: whoever answers the client drains it first. */
+  async *through(stream: Readable): AsyncGenerator<Buffer> {
     const { maxSizeBytes, expectedSizeBytes } = this.#options;
-    if (this.#sizeBytes > maxSizeBytes) {
-      done(new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`));
-    } else if (expectedSizeBytes !== undefined && this.#sizeBytes > expectedSizeBytes) {
-      done(wrongLength());
-    } else {
+    for await (const chunk of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      this.#sizeBytes += chunk.length;
+      if (this.#sizeBytes > maxSizeBytes)
+        throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`);
+      if (expectedSizeBytes !== undefined && this.#sizeBytes > expectedSizeBytes) throw wrongLength();
       this.#hash.update(chunk);
-      done(null, chunk);
+      yield chunk;
     }
-  }
-
-  override _flush(done: (error?: Error | null) => void): void {
-    const { expectedSizeBytes } = this.#options;
+    if (expectedSizeBytes !== undefined && this.#sizeBytes !== expectedSizeBytes) throw wrongLength();
     this.#received = { sha512: this.#hash.digest("hex"), sizeBytes: this.#sizeBytes };
-    done(expectedSizeBytes !== undefined && this.#sizeBytes !== expectedSizeBytes ? wrongLength() : null);
   }
 }
 

@@ -37,7 +37,7 @@ class FileBlobStore implements BlobStore {
     try {
       const file = await open(temporary, "wx", 0o644);
       // The stream closes the file in any case, and makes its bytes durable before that when it ends well.
-      await pipeline(stream, digesting, file.createWriteStream({ flush: true }));
+      await pipeline(digesting.through(stream), file.createWriteStream({ flush: true }));
       const { sha512 } = digesting.received;
       const place = this.#fileOf(sha512);
       await mkdir(path.dirname(place), { recursive: true });

@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { PassThrough, Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, CopyDestinationOptions, CopySourceOptions } from "minio";
 import { ConfigError, type S3Config } from "../common/config.js";
@@ -69,13 +68,21 @@ class S3BlobStore implements BlobStore {
   async receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob> {
     const temporary = `incoming/${randomUUID()}`;
     const digesting = new Digesting(options);
-    const body = new PassThrough();
+    let refusal: unknown;
+    const body = Readable.from(
+      (async function* () {
+        try {
+          yield* digesting.through(stream);
+        } catch (error) {
+          // What is wrong with the upload says more than what the store then makes of it.
+          refusal = error;
+          throw error;
+        }
+      })(),
+      { objectMode: false },
+    );
     try {
-      // If the source breaks, the body is destroyed with its error and the client aborts what it has begun.
-      await Promise.all([
-        pipeline(stream, digesting, body),
-        this.#client.putObject(this.#bucket, temporary, body, options.expectedSizeBytes),
-      ]);
+      await this.#client.putObject(this.#bucket, temporary, body, options.expectedSizeBytes);
       const { sha512, sizeBytes } = digesting.received;
       if (sizeBytes > maxCopyBytes)
         throw new AppError("PAYLOAD_TOO_LARGE", `An S3 store takes blobs of up to ${maxCopyBytes} bytes.`);
@@ -87,9 +94,9 @@ class S3BlobStore implements BlobStore {
       }
       return digesting.received;
     } catch (error) {
-      body.destroy();
-      throw classify(error);
+      throw refusal ?? classify(error);
     } finally {
+      body.destroy();
       await this.#client.removeObject(this.#bucket, temporary).catch(() => undefined);
     }
   }

@@ -1,0 +1,64 @@
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import type { S3Config } from "../../common/config.js";
+import { freePort } from "../../common/embedded-postgres.js";
+import { waitFor } from "./wait-for.js";
+
+export interface MinioServer extends S3Config {
+  /** Stops answering, as a server that is cut off does; its data stays. */
+  kill(): Promise<void>;
+  start(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A real MinIO on loopback with a folder and credentials of its own. */
+export async function startMinio(binary: string): Promise<MinioServer> {
+  const folder = mkdtempSync("/tmp/sg-minio-");
+  const port = await freePort();
+  const endpoint = `http://127.0.0.1:${port}`;
+  const accessKey = randomBytes(8).toString("hex");
+  const secretKey = randomBytes(16).toString("hex");
+  let server: ReturnType<typeof spawn> | undefined;
+  const kill = async () => {
+    if (!server || server.exitCode !== null) return;
+    const exited = new Promise((resolve) => server?.once("exit", resolve));
+    server.kill("SIGKILL");
+    await exited;
+  };
+  const start = async () => {
+    server = spawn(
+      binary,
+      ["server", "--quiet", "--address", `127.0.0.1:${port}`, "--console-address", "127.0.0.1:0", folder],
+      {
+        env: { ...process.env, MINIO_ROOT_USER: accessKey, MINIO_ROOT_PASSWORD: secretKey, HOME: folder },
+        stdio: "ignore",
+      },
+    );
+    await waitFor(
+      () =>
+        fetch(`${endpoint}/minio/health/ready`).then(
+          (response) => response.status,
+          () => 0,
+        ),
+      {
+        until: (status) => status === 200,
+        timeoutMs: 20_000,
+        what: "MinIO",
+      },
+    );
+  };
+  await start();
+  return {
+    endpoint,
+    accessKey,
+    secretKey,
+    bucket: "slapgraph",
+    kill,
+    start,
+    close: async () => {
+      await kill();
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
