@@ -16,9 +16,10 @@ const openRetryMs = 250;
 const maxCopyBytes = 5 * 1024 ** 3;
 
 /**
- * Blobs as objects `blobs/<sha512>` of a bucket. The name is known only after the last byte, so an upload goes to
- * `incoming/<id>` and is copied by the server to its name once its digest is known. That costs the store a second write of
- * the bytes, and buys that a name appears in one step, verified, and that the bucket alone says what is stored.
+ * Blobs as objects `blobs/<sha512>` of a bucket. The name is known only after the last byte: a small upload waits for it in
+ * memory, a larger one goes to `incoming/<id>` and is copied by the server to its name once its digest is known. That costs
+ * the store a second write of the bytes, and buys that a name appears in one step, verified, and that the bucket alone says
+ * what is stored.
  */
 export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
   const { hostname, port, protocol } = new URL(config.endpoint);
@@ -66,23 +67,43 @@ class S3BlobStore implements BlobStore {
   }
 
   async receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob> {
-    const temporary = `incoming/${randomUUID()}`;
     const digesting = new Digesting(options);
-    let refusal: unknown;
-    const body = Readable.from(
-      (async function* () {
-        try {
-          yield* digesting.through(stream);
-        } catch (error) {
-          // What is wrong with the upload says more than what the store then makes of it.
-          refusal = error;
-          throw error;
-        }
-      })(),
-      { objectMode: false },
-    );
+    const chunks = digesting.through(stream);
+    const head: Buffer[] = [];
+    let headBytes = 0;
+    for (let next = await chunks.next(); ; next = await chunks.next()) {
+      if (next.done) return this.#putWhole(Buffer.concat(head), digesting);
+      head.push(next.value);
+      headBytes += next.value.length;
+      if (headBytes > partSizeBytes) return this.#putStream(head, chunks, digesting);
+    }
+  }
+
+  /** What fits into memory is put under its name at once: an object appears whole or not at all. */
+  async #putWhole(bytes: Buffer, { received }: Digesting): Promise<ReceivedBlob> {
     try {
-      await this.#client.putObject(this.#bucket, temporary, body, options.expectedSizeBytes);
+      await this.#client.putObject(this.#bucket, nameOf(received.sha512), bytes, bytes.length);
+      return received;
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async #putStream(head: Buffer[], rest: AsyncGenerator<Buffer>, digesting: Digesting): Promise<ReceivedBlob> {
+    const temporary = `incoming/${randomUUID()}`;
+    let refusal: unknown;
+    // The library waits for ever on a stream that fails. So a refused upload ends as if it were whole, and what was put is removed.
+    const body = async function* () {
+      yield* head.splice(0);
+      try {
+        yield* rest;
+      } catch (error) {
+        refusal = error;
+      }
+    };
+    try {
+      await this.#client.putObject(this.#bucket, temporary, Readable.from(body(), { objectMode: false }));
+      if (refusal !== undefined) throw refusal;
       const { sha512, sizeBytes } = digesting.received;
       if (sizeBytes > maxCopyBytes)
         throw new AppError("PAYLOAD_TOO_LARGE", `An S3 store takes blobs of up to ${maxCopyBytes} bytes.`);
@@ -94,9 +115,8 @@ class S3BlobStore implements BlobStore {
       }
       return digesting.received;
     } catch (error) {
-      throw refusal ?? classify(error);
+      throw error === refusal ? error : classify(error);
     } finally {
-      body.destroy();
       await this.#client.removeObject(this.#bucket, temporary).catch(() => undefined);
     }
   }
