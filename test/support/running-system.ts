@@ -1,47 +1,100 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { freePort } from "../../common/embedded-postgres.js";
+import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from "../../common/embedded-postgres.js";
+import { testLog } from "./database.js";
 import { waitFor } from "./wait-for.js";
 
-const startTimeoutMs = 30_000;
-const command = path.resolve(import.meta.dirname, "../../dist/cli/slapgraph.js").replace("/dist/dist/", "/dist/");
+const startTimeoutMs = 60_000;
+const built = (file: string) => path.resolve(import.meta.dirname, "../../dist", file);
 
-/** The system as a user starts it: a process of its own on a data dir and ports that outlive its death. */
+/** In one process the gateway calls the subgraphs itself; apart, over HTTP and WebSocket. */
+export type Wiring = "one process" | "apart";
+
+interface Program {
+  script: string;
+  args: string[];
+  environment: Record<string, string>;
+}
+
+/** The system as a user starts it: processes of their own, on a data dir and ports that outlive their death. */
 export class RunningSystem {
   readonly dataDir: string;
-  readonly environment: Record<string, string>;
   readonly gatewayUrl: string;
   readonly slapUrl: string;
   readonly shacacheUrl: string;
-  #child: ChildProcess | undefined;
+  readonly #programs: Program[];
+  readonly #environment: Record<string, string>;
+  /** Apart, the database is not the system's own: it goes on when the system is killed. */
+  readonly #postgres: EmbeddedPostgres | undefined;
+  readonly #children: ChildProcess[] = [];
   #output = "";
 
-  private constructor(ports: [gateway: number, slap: number, shacache: number], environment: Record<string, string>) {
-    this.dataDir = mkdtempSync("/tmp/sg-");
-    const [gateway, slap, shacache] = ports;
-    this.environment = {
-      PATH: process.env.PATH ?? "",
-      SLAPGRAPH_DATA_DIR: this.dataDir,
-      SLAPGRAPH_GATEWAY_PORT: String(gateway),
-      SLAPGRAPH_SLAP_PORT: String(slap),
-      SLAPGRAPH_SHACACHE_PORT: String(shacache),
-      ...environment,
-    };
-    this.gatewayUrl = `http://127.0.0.1:${gateway}`;
-    this.slapUrl = `http://127.0.0.1:${slap}`;
-    this.shacacheUrl = `http://127.0.0.1:${shacache}`;
+  private constructor(
+    dataDir: string,
+    environment: Record<string, string>,
+    programs: Program[],
+    postgres?: EmbeddedPostgres,
+  ) {
+    this.dataDir = dataDir;
+    this.#environment = environment;
+    this.#programs = programs;
+    this.#postgres = postgres;
+    this.gatewayUrl = `http://127.0.0.1:${environment.SLAPGRAPH_GATEWAY_PORT}`;
+    this.slapUrl = `http://127.0.0.1:${environment.SLAPGRAPH_SLAP_PORT}`;
+    this.shacacheUrl = `http://127.0.0.1:${environment.SLAPGRAPH_SHACACHE_PORT}`;
   }
 
-  static async start(environment: Record<string, string> = {}): Promise<RunningSystem> {
-    const system = new RunningSystem([await freePort(), await freePort(), await freePort()], environment);
+  static async start(extra: Record<string, string> = {}, wiring: Wiring = "one process"): Promise<RunningSystem> {
+    const dataDir = mkdtempSync("/tmp/sg-");
+    chmodSync(dataDir, 0o755);
+    const environment: Record<string, string> = {
+      PATH: process.env.PATH ?? "",
+      SLAPGRAPH_DATA_DIR: dataDir,
+      SLAPGRAPH_GATEWAY_PORT: String(await freePort()),
+      SLAPGRAPH_SLAP_PORT: String(await freePort()),
+      SLAPGRAPH_SHACACHE_PORT: String(await freePort()),
+      ...extra,
+    };
+    const system =
+      wiring === "one process"
+        ? new RunningSystem(dataDir, environment, [{ script: "cli/slapgraph.js", args: ["start"], environment: {} }])
+        : await RunningSystem.#apart(dataDir, environment);
     await system.start();
     return system;
   }
 
+  static async #apart(dataDir: string, environment: Record<string, string>): Promise<RunningSystem> {
+    const postgres = await startEmbeddedPostgres({
+      dir: `${dataDir}/database`,
+      password: "apart",
+      database: "slapgraph",
+      log: testLog,
+    });
+    environment.DATABASE_URL = postgres.url;
+    const services = [
+      ["SLAPGRAPH_IDENTITY_URL", "subgraphs/identity/main.js"],
+      ["SLAPGRAPH_CATALOG_URL", "subgraphs/catalog/main.js"],
+      ["SLAPGRAPH_COMPUTER_URL", "subgraphs/computer/main.js"],
+      ["SLAPGRAPH_MONITORING_URL", "subgraphs/monitoring/main.js"],
+      ["SLAPGRAPH_SHACACHE_SUBGRAPH_URL", "shacache/main.js"],
+    ] as const;
+    const programs: Program[] = [];
+    for (const [variable, script] of services) {
+      const port = String(await freePort());
+      environment[variable] = `http://127.0.0.1:${port}/graphql`;
+      programs.push({ script, args: [], environment: { SLAPGRAPH_SUBGRAPH_PORT: port } });
+    }
+    programs.push(
+      { script: "slap/main.js", args: [], environment: {} },
+      { script: "gateway/main.js", args: [], environment: {} },
+    );
+    return new RunningSystem(dataDir, environment, programs, postgres);
+  }
+
   get adminToken(): string {
     return (
-      this.environment.SLAPGRAPH_ADMIN_TOKEN ?? readFileSync(path.join(this.dataDir, "admin-token"), "utf8").trim()
+      this.#environment.SLAPGRAPH_ADMIN_TOKEN ?? readFileSync(path.join(this.dataDir, "admin-token"), "utf8").trim()
     );
   }
 
@@ -50,25 +103,34 @@ export class RunningSystem {
   }
 
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [command, "start"], {
-      env: this.environment,
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    this.#child = child;
+    this.#children.splice(0);
     const keep = (chunk: Buffer) => {
       this.#output = (this.#output + chunk.toString("utf8")).slice(-200_000);
     };
-    child.stdout?.on("data", keep);
-    child.stderr?.on("data", keep);
+    for (const { script, args, environment } of this.#programs) {
+      const env = { ...this.#environment, ...environment };
+      const child = spawn(process.execPath, [built(script), ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+      child.stdout.on("data", keep);
+      child.stderr.on("data", keep);
+      this.#children.push(child);
+    }
+    const subgraphs = this.#programs.flatMap(({ environment }) =>
+      environment.SLAPGRAPH_SUBGRAPH_PORT ? [`http://127.0.0.1:${environment.SLAPGRAPH_SUBGRAPH_PORT}`] : [],
+    );
+    for (const url of [this.gatewayUrl, this.slapUrl, this.shacacheUrl, ...subgraphs]) await this.#untilReady(url);
+  }
+
+  async #untilReady(url: string): Promise<void> {
     await waitFor(
       async () => {
-        if (child.exitCode !== null) throw new Error(`The system ended with code ${child.exitCode}:\n${this.#output}`);
-        return fetch(`${this.gatewayUrl}/readyz`).then(
+        const ended = this.#children.find((child) => child.exitCode !== null);
+        if (ended) throw new Error(`${ended.spawnargs.join(" ")} ended with code ${ended.exitCode}:\n${this.#output}`);
+        return fetch(`${url}/readyz`).then(
           (response) => response.status,
           () => 0,
         );
       },
-      { until: (status) => status === 200, timeoutMs: startTimeoutMs, what: "readiness" },
+      { until: (status) => status === 200, timeoutMs: startTimeoutMs, what: `readiness of ${url}` },
     );
   }
 
@@ -77,13 +139,14 @@ export class RunningSystem {
     await this.#end("SIGKILL");
   }
 
-  /** Ends it as an operator would; the exit code. */
-  async stop(): Promise<number | null> {
+  /** Ends it as an operator would; the processes' exit codes. */
+  async stop(): Promise<(number | null)[]> {
     return this.#end("SIGTERM");
   }
 
   async close(): Promise<void> {
     await this.stop();
+    await this.#postgres?.stop();
     rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 5 });
   }
 
@@ -101,18 +164,22 @@ export class RunningSystem {
     const text = await response.text();
     const result = JSON.parse(text) as { data?: Data; errors?: unknown[] };
     if (result.errors || !result.data) {
+      const requestId = response.headers.get("x-request-id");
       throw new Error(
-        `GraphQL: ${query} ${JSON.stringify(variables)}\n${text}\nrequest ${response.headers.get("x-request-id")}\n${this.#output.slice(-3000)}`,
+        `GraphQL: ${query} ${JSON.stringify(variables)}\n${text}\nrequest ${requestId}\n${this.#output.slice(-3000)}`,
       );
     }
     return result.data;
   }
 
-  async #end(signal: NodeJS.Signals): Promise<number | null> {
-    const child = this.#child;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null;
-    const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-    child.kill(signal);
-    return exited;
+  #end(signal: NodeJS.Signals): Promise<(number | null)[]> {
+    return Promise.all(
+      this.#children.map((child) => {
+        if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+        const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
+        child.kill(signal);
+        return exited;
+      }),
+    );
   }
 }
