@@ -1,0 +1,226 @@
+import { describe, expect, test } from "vitest";
+import { parseGlobalId, toGlobalId } from "../../common/global-id.js";
+import { parseRange, parseTarget } from "../../shacache/routes.js";
+import { parseTarget as parseSlapTarget } from "../../slap/call.js";
+import { decodeFormat, decodeTextDictionary, toWireParameters } from "../../slap/codec.js";
+import { dumps, MarshalFloat } from "../../slap/xml-marshaller.js";
+import { mayReleaseBecome } from "../../subgraphs/catalog/release/release.state.js";
+import { livenessAt } from "../../subgraphs/computer/computer/computer.state.js";
+import { acceptsReport } from "../../subgraphs/computer/installation/installation.state.js";
+import {
+  reasonsAgainstComputer,
+  reasonsAgainstPartition,
+  unknownFilterKeys,
+} from "../../subgraphs/computer/instance/allocate.js";
+import { mayAllocationBecome, mayRequestBecome } from "../../subgraphs/computer/instance/instance.state.js";
+import {
+  nextPartitionState,
+  partitionStates,
+  partitionTriggers,
+} from "../../subgraphs/computer/partition/partition.state.js";
+import {
+  applyHealthEvent,
+  type HealthEvent,
+  type PartitionHealth,
+  shownHealth,
+} from "../../subgraphs/monitoring/health/health.state.js";
+
+describe("a partition", () => {
+  test("is allocated only when free, and freed only when it holds something", () => {
+    for (const state of partitionStates) {
+      expect(nextPartitionState(state, "allocate")).toBe(state === "FREE" ? "ALLOCATED" : null);
+      expect(nextPartitionState(state, "free")).toBe(state === "FREE" ? null : "FREE");
+    }
+  });
+
+  test("that is free has no transition but allocation: a late report changes nothing", () => {
+    for (const trigger of partitionTriggers)
+      if (trigger !== "allocate") expect(nextPartitionState("FREE", trigger)).toBeNull();
+  });
+
+  test("stays in destruction whatever its node reports on the way", () => {
+    for (const trigger of ["reportStarted", "reportStopped", "reportError"] as const) {
+      expect(nextPartitionState("DESTROYING", trigger)).toBe("DESTROYING");
+    }
+  });
+});
+
+test("destruction of an instance is final, and a released allocation stays released", () => {
+  expect(mayRequestBecome("DESTROYED", "STARTED")).toBe(false);
+  expect(mayRequestBecome("STOPPED", "STARTED")).toBe(true);
+  expect(mayAllocationBecome("RELEASED", "ALLOCATED")).toBe(false);
+  expect(mayAllocationBecome("PENDING", "ALLOCATED")).toBe(true);
+});
+
+test("a release counts as destroyed only where destruction was requested", () => {
+  expect(acceptsReport("AVAILABLE", "DESTROYED")).toBe(false);
+  expect(acceptsReport("DESTROYED", "DESTROYED")).toBe(true);
+  expect(acceptsReport("AVAILABLE", "ERROR")).toBe(true);
+});
+
+test("a withdrawn release comes back only by being published again", () => {
+  expect(mayReleaseBecome("WITHDRAWN", "DEPRECATED")).toBe(false);
+  expect(mayReleaseBecome("WITHDRAWN", "PUBLISHED")).toBe(true);
+});
+
+test("a master that was itself down does not declare its nodes lost", () => {
+  const thresholds = { suspectAfterMs: 10, lostAfterMs: 100 };
+  expect(livenessAt("ONLINE", 1_000, 5, thresholds)).toBe("ONLINE");
+  expect(livenessAt("ONLINE", 1_000, 50, thresholds)).toBe("SUSPECT");
+  expect(livenessAt("ONLINE", 1_000, 500, thresholds)).toBe("LOST");
+  expect(livenessAt("LOST", 1_000, 5, thresholds)).toBe("LOST");
+  expect(livenessAt("LOST", 1, 500, thresholds)).toBe("ONLINE");
+  expect(livenessAt("ONLINE", null, 500, thresholds)).toBe("UNSEEN");
+});
+
+describe("allocation", () => {
+  const request = { project: "main", filter: {} };
+  const free = { key: "C/p", state: "FREE", capabilities: [], isListed: true } as const;
+
+  test("says every reason against a candidate, and none for one that fits", () => {
+    const cordoned = { reference: "C", project: "other", scope: "CORDONED" } as const;
+    const asked = { project: "main", filter: { computer_guid: "D" } };
+    expect(reasonsAgainstComputer(asked, cordoned).map((reason) => reason.constraint)).toEqual([
+      "project",
+      "scope",
+      "computer_guid",
+    ]);
+    expect(reasonsAgainstComputer(request, { reference: "C", project: "main", scope: "OPEN" })).toEqual([]);
+    expect(reasonsAgainstPartition(request, free)).toEqual([]);
+    const taken = { ...free, state: "STARTED", isListed: false, capabilities: ["gpu"] } as const;
+    expect(reasonsAgainstPartition(request, taken).map((reason) => reason.constraint)).toEqual([
+      "state",
+      "state",
+      "capability",
+    ]);
+  });
+
+  test("knows the node's own keys from unknown ones", () => {
+    expect(
+      unknownFilterKeys({ computer_guid: "C", retention_delay: "1", fw_rejected_sources: "x", colour: "red" }),
+    ).toEqual(["colour"]);
+  });
+});
+
+describe("health", () => {
+  const event = (
+    position: number,
+    kind: string,
+    payload: Record<string, unknown>,
+    cause: string | null = null,
+  ): HealthEvent => ({
+    position,
+    at: new Date(position * 1000),
+    kind,
+    subject: "C/p",
+    project: "main",
+    cause,
+    payload,
+  });
+  const fold = (...events: HealthEvent[]) => events.reduce<PartitionHealth | null>(applyHealthEvent, null);
+  const allocated = event(1, "PartitionStateChanged", { to: "ALLOCATED", instance: "I", owner: "alice" });
+  const started = event(2, "PartitionStateChanged", { to: "STARTED", instance: "I", owner: "alice" });
+  const banged = event(3, "BangAccepted", { partition: "C/p" }, "a promise fails");
+
+  test("is unknown before a report, green after one, red after a bang until the next", () => {
+    expect(fold(allocated)).toMatchObject({ health: "UNKNOWN", owner: "alice", instanceReference: "I" });
+    expect(fold(allocated, started)).toMatchObject({ health: "GREEN", since: started.at });
+    expect(fold(allocated, started, banged)).toMatchObject({ health: "RED", message: "a promise fails" });
+    const same = event(4, "PartitionReported", { state: "STARTED", instance: "I", owner: "alice" });
+    expect(fold(allocated, started, banged, same)).toMatchObject({ health: "GREEN", message: null });
+  });
+
+  test("does not change by an event that was applied before", () => {
+    const once = fold(allocated, started, banged);
+    expect(applyHealthEvent(once, started)).toBe(once);
+    expect(applyHealthEvent(once, banged)).toBe(once);
+  });
+
+  test("forgets the instance of a freed partition, and a bang of nothing is nothing", () => {
+    expect(
+      fold(allocated, event(5, "PartitionStateChanged", { to: "FREE", instance: "I", owner: "alice" })),
+    ).toMatchObject({
+      owner: null,
+      instanceReference: null,
+      health: "UNKNOWN",
+    });
+    expect(fold(banged)).toBeNull();
+  });
+
+  test("is unknown while the node is not heard of", () => {
+    expect(shownHealth("GREEN", "SUSPECT")).toBe("UNKNOWN");
+    expect(shownHealth("RED", "LOST")).toBe("UNKNOWN");
+    expect(shownHealth("GREEN", "ONLINE")).toBe("GREEN");
+  });
+});
+
+describe("targets and ranges", () => {
+  test("a cache key is what comes after the prefix, untouched", () => {
+    expect(parseTarget("/shadir/a%2eb/../c+d?e#f")).toEqual({ token: null, store: "shadir", key: "a%2eb/../c+d?e#f" });
+    expect(parseTarget("/k/t/shacache")).toEqual({ token: "t", store: "shacache", key: null });
+    expect(parseTarget("/shacacheX/y")).toEqual({ token: null, store: null, key: null });
+  });
+
+  test("a token in the path is parted from the endpoint", () => {
+    expect(parseSlapTarget("/k/abc/getX?computer_id=C")).toEqual({
+      token: "abc",
+      endpoint: "getX",
+      query: "computer_id=C",
+    });
+    expect(parseSlapTarget("/getX")).toEqual({ token: null, endpoint: "getX", query: "" });
+  });
+
+  test("a range is inclusive, bounded by the size, and unsatisfiable beyond it", () => {
+    expect(parseRange("bytes=0-9", 100)).toEqual({ start: 0, end: 9 });
+    expect(parseRange("bytes=90-", 100)).toEqual({ start: 90, end: 99 });
+    expect(parseRange("bytes=-10", 100)).toEqual({ start: 90, end: 99 });
+    expect(parseRange("bytes=90-1000", 100)).toEqual({ start: 90, end: 99 });
+    expect(parseRange("bytes=100-", 100)).toBe("unsatisfiable");
+    expect(parseRange("bytes=5-1", 100)).toBeNull();
+    expect(parseRange("lines=1-2", 100)).toBeNull();
+    expect(parseRange(undefined, 100)).toBeNull();
+  });
+});
+
+describe("parameters on the wire", () => {
+  test("plain ones go key by key as text, nested ones as JSON under `_`", () => {
+    expect(toWireParameters({ a: 1, b: "x", c: true, d: null })).toEqual({ a: "1", b: "x", c: "true" });
+    expect(toWireParameters({ a: 1, b: { c: [2] } })).toEqual({ _: '{"a":1,"b":{"c":[2]}}' });
+    expect(toWireParameters({ _: '{"x": 1}' })).toEqual({ _: '{"x": 1}' });
+  });
+
+  test("what a node publishes becomes the text that Python would make of it", () => {
+    const xml = dumps({
+      number: 7,
+      truth: true,
+      real: new MarshalFloat(1),
+      nothing: null,
+      text: "a & <b>",
+      list: [1, "2"],
+    });
+    expect(decodeTextDictionary(xml, "x")).toEqual({
+      number: "7",
+      truth: "True",
+      real: "1.0",
+      nothing: "",
+      text: "a & <b>",
+      list: '[1,"2"]',
+    });
+  });
+
+  test("a format needs its references only, and two partitions of one name are refused", () => {
+    expect(decodeFormat(dumps({ reference: "C", partition_list: [{ reference: "p0" }] })).partitions).toEqual([
+      { reference: "p0", addresses: [], routedAddresses: [], capabilities: [] },
+    ]);
+    expect(() =>
+      decodeFormat(dumps({ reference: "C", partition_list: [{ reference: "p" }, { reference: "p" }] })),
+    ).toThrow("same reference");
+    expect(() => decodeFormat(dumps({ partition_list: [] }))).toThrow("no reference");
+  });
+});
+
+test("a global id names its type and key, and nothing else parses as one", () => {
+  const id = toGlobalId("SoftwareRelease", "http://é/a:b");
+  expect(parseGlobalId(id)).toEqual({ type: "SoftwareRelease", naturalKey: "http://é/a:b" });
+  for (const text of ["", "%%%", "bm9jb2xvbg", `${id}=`, "a".repeat(5000)]) expect(parseGlobalId(text)).toBeNull();
+});
