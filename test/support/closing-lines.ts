@@ -22,7 +22,8 @@ export default class ClosingLines implements Reporter {
       const reasons = [await pythonToolchain(), await minioBinary()].flatMap((tool) =>
         "missing" in tool ? [tool.missing] : [],
       );
-      console.log(`Skipped: ${skippedModules.join(", ")}\n  because there is ${reasons.join("; there is ")}`);
+      const why = reasons.length > 0 ? `\n  because there is ${reasons.join("; there is ")}` : "";
+      console.log(`Skipped: ${skippedModules.join(", ")}${why}`);
     }
     console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   }

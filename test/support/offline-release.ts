@@ -1,20 +1,16 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 
-/**
- * A small software release that real buildout builds without a network: a local recipe egg writes the instance profile.
- * Its instances echo their parameters as connection parameters, run a service, and have a promise that fails while a file
- * named `broken` is in the partition.
- */
+const example = path.resolve(import.meta.dirname, "../../examples/hello-release");
+
+/** The README's example release, served as releases are: under an http URL. Real buildout builds it without a network. */
 export async function startOfflineRelease(): Promise<{ url: string; close(): Promise<void> }> {
   const folder = mkdtempSync("/tmp/sr-");
   chmodSync(folder, 0o755);
-  mkdirSync(path.join(folder, "egg/offlinerelease"), { recursive: true });
-  writeFileSync(path.join(folder, "egg/setup.py"), setup);
-  writeFileSync(path.join(folder, "egg/offlinerelease/__init__.py"), recipes);
-  const software = `[buildout]\nparts = instance\ndevelop = ${folder}/egg\noffline = true\n\n[instance]\nrecipe = offlinerelease:software\n`;
+  cpSync(example, folder, { recursive: true });
+  const software = readFileSync(path.join(folder, "software.cfg.in"), "utf8").replaceAll("@folder@", folder);
   const server = createServer((request, response) => {
     if (request.url === "/software.cfg")
       return void response.writeHead(200, { "content-type": "text/plain" }).end(software);
@@ -22,7 +18,7 @@ export async function startOfflineRelease(): Promise<{ url: string; close(): Pro
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   // develop-eggs and egg-info are written beside the egg by whoever builds, who is not the one that made it.
-  for (const name of ["egg", "egg/offlinerelease"]) chmodSync(path.join(folder, name), 0o777);
+  for (const name of ["egg", "egg/hello"]) chmodSync(path.join(folder, name), 0o777);
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/software.cfg`,
     close: async () => {
@@ -32,98 +28,3 @@ export async function startOfflineRelease(): Promise<{ url: string; close(): Pro
     },
   };
 }
-
-const setup = `
-from setuptools import setup, find_packages
-setup(name="offlinerelease", version="1.0", packages=find_packages(), zip_safe=False,
-      entry_points={"zc.buildout": ["software = offlinerelease:Software", "instance = offlinerelease:Instance"]})
-`;
-
-const recipes = `
-import json, os, sys
-
-INSTANCE = """[buildout]
-parts = instance
-offline = true
-eggs-directory = {eggs}
-develop-eggs-directory = {develop_eggs}
-
-[instance]
-recipe = offlinerelease:instance
-"""
-
-PROMISE = """import sys
-sys.path[0:0] = {path!r}
-import os
-from zope.interface import implementer
-from slapos.grid.promise import interface, GenericPromise
-
-@implementer(interface.IPromise)
-class RunPromise(GenericPromise):
-    def __init__(self, config):
-        GenericPromise.__init__(self, config)
-        self.setPeriodicity(float(0.01))
-
-    def sense(self):
-        if os.path.exists({broken!r}):
-            self.logger.error("the file is broken")
-        else:
-            self.logger.info("the file is fine")
-
-    def test(self):
-        return self._test(result_count=1, failure_amount=1)
-
-    def anomaly(self):
-        return self._anomaly(result_count=1, failure_amount=1)
-"""
-
-
-class Software(object):
-    def __init__(self, buildout, name, options):
-        self.buildout = buildout["buildout"]
-
-    def install(self):
-        target = os.path.join(self.buildout["directory"], "instance.cfg")
-        with open(target, "w") as f:
-            f.write(INSTANCE.format(eggs=self.buildout["eggs-directory"], develop_eggs=self.buildout["develop-eggs-directory"]))
-        return [target]
-
-    update = install
-
-
-class Instance(object):
-    def __init__(self, buildout, name, options):
-        self.home = buildout["buildout"]["directory"]
-        self.connection = buildout["slap-connection"]
-
-    def install(self):
-        from slapos import slap
-        client = slap.slap()
-        connection = self.connection
-        client.initializeConnection(connection["server-url"], connection.get("key-file") or None, connection.get("cert-file") or None)
-        partition = client.registerComputerPartition(connection["computer-id"], connection["partition-id"])
-        parameters = dict(partition.getInstanceParameterDict())
-        own = {k: v for k, v in parameters.items() if not k.startswith("slap_") and k not in (
-            "ip_list", "full_ip_list", "slave_instance_list", "timestamp", "instance_title", "root_instance_title",
-            "root_instance_short_title")}
-        if "_" in own:
-            echoed = {"_": json.dumps({"echo": json.loads(own["_"])})}
-        else:
-            echoed = dict(("echo-" + k, v) for k, v in own.items())
-        partition.setConnectionDict(echoed)
-        service = os.path.join(self.home, "etc", "service")
-        plugin = os.path.join(self.home, "etc", "plugin")
-        for folder in (service, plugin):
-            if not os.path.isdir(folder):
-                os.makedirs(folder)
-        sleeper = os.path.join(service, "sleeper")
-        with open(sleeper, "w") as f:
-            f.write("#!/bin/sh\\nexec sleep 1000000\\n")
-        os.chmod(sleeper, 0o700)
-        promise = os.path.join(plugin, "check_file.py")
-        with open(promise, "w") as f:
-            f.write(PROMISE.format(path=[p for p in sys.path if p], broken=os.path.join(self.home, "broken")))
-        return []
-
-    update = install
-`;
