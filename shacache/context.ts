@@ -1,4 +1,6 @@
 import DataLoader from "dataloader";
+import { loadersPerPage } from "../common/page-per-parent.js";
+import type { Page } from "../common/pagination.js";
 import type { SubgraphContext } from "../common/subgraph.js";
 import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
@@ -6,6 +8,7 @@ import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry
 export interface ShacacheLoaders {
   artifacts: DataLoader<string, ArtifactRow | null>;
   entries: DataLoader<string, DirectoryEntryRow | null>;
+  entryPages: (page: Page) => DataLoader<string, DirectoryEntryRow[]>;
 }
 
 export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
@@ -19,5 +22,6 @@ export function createShacacheLoaders({ artifacts, entries }: ShacacheServices) 
   return (): ShacacheLoaders => ({
     artifacts: new DataLoader((digests) => artifacts.artifactsBySha512(digests)),
     entries: new DataLoader((ids) => entries.entriesById(ids)),
+    entryPages: loadersPerPage((page, digests) => entries.entriesOfArtifacts(digests, page)),
   });
 }

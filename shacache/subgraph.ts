@@ -10,7 +10,7 @@ import { DirectoryEntry } from "./directory-entry/directory-entry.type.js";
 export function buildShacacheSchema(services: ShacacheServices) {
   return buildSubgraph({
     name: "shacache",
-    resolvers: [new ArtifactResolver(services.entries), new DirectoryEntryResolver()],
+    resolvers: [new ArtifactResolver(), new DirectoryEntryResolver()],
     entityTypes: [Artifact, DirectoryEntry],
     references: {
       Artifact: async ({ id }: EntityReference, { loaders }: ShacacheContext) => {

@@ -206,7 +206,7 @@ export function encodePartition(hosted: HostedPartition): MarshalObject {
 }
 
 /** The instance's parameters flattened with what the master tells of its place, which wins over a parameter of the same name. */
-function parameterDictionary({ partition, root }: HostedPartition, instance: InstanceRow): DumpableRecord {
+function parameterDictionary({ partition, root, shared }: HostedPartition, instance: InstanceRow): DumpableRecord {
   return {
     ...toWireParameters(instance.parameters),
     full_ip_list: partition.routedAddresses.map((address) => new MarshalTuple(address)),
@@ -218,8 +218,20 @@ function parameterDictionary({ partition, root }: HostedPartition, instance: Ins
     slap_computer_partition_id: partition.reference,
     slap_software_release_url: instance.releaseUrl,
     slap_software_type: instance.softwareType,
-    slave_instance_list: [],
+    slave_instance_list: shared.map(sharedEntry),
     timestamp: partition.revision,
+  };
+}
+
+/** A shared instance as its host reads it: its parameters, and what the host has published for it, in one flat dictionary. */
+function sharedEntry(shared: InstanceRow): DumpableRecord {
+  return {
+    ...shared.connectionParameters,
+    ...toWireParameters(shared.parameters),
+    slap_software_type: shared.softwareType,
+    slave_reference: shared.reference,
+    slave_title: shared.title,
+    timestamp: shared.revision,
   };
 }
 
@@ -240,7 +252,7 @@ export function encodeInstance(instance: InstanceRow, partition: PartitionRow): 
     slap_computer_partition_id: partition.reference,
     slap_software_release_url: instance.releaseUrl,
     slap_software_type: instance.softwareType,
-    timestamp: partition.revision,
+    timestamp: instance.isShared ? instance.revision : partition.revision,
   });
 }
 

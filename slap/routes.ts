@@ -132,9 +132,9 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
     requestComputerPartition: requestPartition,
 
     setComputerPartitionConnectionXml: async (call, { instances }) => {
-      if (optional(call.fields, "slave_reference") !== null) throw noSharedInstances();
       const parameters = decodeTextDictionary(optional(call.fields, "connection_xml"), "connection_xml");
-      await instances.publishConnection(call.caller, partitionOfCall(call), parameters);
+      const shared = optional(call.fields, "slave_reference");
+      await instances.publishConnection(call.caller, partitionOfCall(call), parameters, shared);
       return done;
     },
 
@@ -153,9 +153,11 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
       return done;
     },
 
-    softwareInstanceError: async (call, { partitions }) => {
+    softwareInstanceError: async (call, { partitions, instances }) => {
       const message = withoutControlCharacters(call.fields.get("error_log") ?? "");
-      await partitions.reportPartition(call.caller, partitionOfCall(call), "error", message);
+      const shared = optional(call.fields, "slave_reference");
+      if (shared === null) await partitions.reportPartition(call.caller, partitionOfCall(call), "error", message);
+      else await instances.reportSharedError(call.caller, partitionOfCall(call), shared, message);
       return done;
     },
 
@@ -169,11 +171,9 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
       return done;
     },
 
-    softwareInstanceRename: async (call, { instances, nodeViews }) => {
-      if (optional(call.fields, "slave_reference") !== null) throw noSharedInstances();
-      const { instance } = await nodeViews.partitionOf(call.caller, partitionOfCall(call));
-      if (!instance) throw new AppError("NOT_FOUND", "The partition holds no instance.");
-      await instances.renameInstance(call.caller, instance.reference, required(call.fields, "new_name"));
+    softwareInstanceRename: async (call, { instances }) => {
+      const shared = optional(call.fields, "slave_reference");
+      await instances.renameInPartition(call.caller, partitionOfCall(call), shared, required(call.fields, "new_name"));
       return done;
     },
 
@@ -191,7 +191,6 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
  */
 async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapServices): Promise<SlapAnswer> {
   const { caller, fields, partitionHeader } = call;
-  if (decodeFlag(optional(fields, "shared_xml"))) throw noSharedInstances();
   const isOfPartition = optional(fields, "computer_partition_id") !== null || partitionHeader !== null;
   const state = decodeState(optional(fields, "state"));
   try {
@@ -205,6 +204,7 @@ async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapSe
       requestedState: state ?? "STARTED",
       project: optional(fields, "project_reference"),
       requesterPartitionKey: isOfPartition ? partitionOfCall(call) : null,
+      isShared: decodeFlag(optional(fields, "shared_xml")),
     });
     const partition = await nodeViews.partitionOfInstance(row);
     if (partition) return { xml: dumps(encodeInstance(row, partition)) };
@@ -216,10 +216,6 @@ async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapSe
     throw new AppError("NOT_READY", error.message, { cause: error });
   }
   throw new AppError("NOT_READY", "The instance waits for a partition. Its pendingReasons in GraphQL say why.");
-}
-
-function noSharedInstances(): AppError {
-  return new AppError("NOT_FOUND", "Shared instances are not served by this master.");
 }
 
 const maxBangMessageLength = 5_000;

@@ -4,7 +4,6 @@ import { toConnection, toPage } from "../../common/pagination.js";
 import { PageArgs } from "../../common/pagination.type.js";
 import type { ShacacheContext } from "../context.js";
 import { toDirectoryEntry } from "../directory-entry/directory-entry.resolver.js";
-import type { DirectoryEntryService } from "../directory-entry/directory-entry.service.js";
 import { DirectoryEntryConnection, type DirectoryEntryPage } from "../directory-entry/directory-entry.type.js";
 import type { ArtifactRow } from "./artifact.service.js";
 import { Artifact } from "./artifact.type.js";
@@ -20,12 +19,6 @@ export function toArtifact(row: ArtifactRow): Artifact {
 
 @Resolver(() => Artifact)
 export class ArtifactResolver {
-  readonly #entries: DirectoryEntryService;
-
-  constructor(entries: DirectoryEntryService) {
-    this.#entries = entries;
-  }
-
   @Query(() => Artifact, { nullable: true, description: "One blob of the Shacache; null if it is not stored here." })
   async artifact(
     @Arg("sha512", () => String, { description: "128 hexadecimal digits." }) sha512: string,
@@ -36,13 +29,13 @@ export class ArtifactResolver {
   }
 
   @FieldResolver(() => DirectoryEntryConnection, { description: "The directory entries that point to it." })
-  async entries(@Root() artifact: Artifact, @Args(() => PageArgs) args: PageArgs): Promise<DirectoryEntryPage> {
+  async entries(
+    @Root() artifact: Artifact,
+    @Args(() => PageArgs) args: PageArgs,
+    @Ctx() { loaders }: ShacacheContext,
+  ): Promise<DirectoryEntryPage> {
     const page = toPage(args);
-    return toConnection(
-      await this.#entries.entriesOfArtifact(artifact.sha512, page),
-      page,
-      (row) => row.id,
-      toDirectoryEntry,
-    );
+    const rows = await loaders.entryPages(page).load(artifact.sha512);
+    return toConnection(rows, page, (row) => row.id, toDirectoryEntry);
   }
 }

@@ -4,7 +4,8 @@ import type { MikroORM } from "@mikro-orm/postgresql";
 import { AppError } from "../../common/errors.js";
 import type { EventLog } from "../../common/event-log.js";
 import { type Caller, mainProject } from "../../common/identity.js";
-import { keyset, type Page } from "../../common/pagination.js";
+import { pagePerParent } from "../../common/page-per-parent.js";
+import type { Page } from "../../common/pagination.js";
 import { anonymous, sha512Pattern } from "../artifact/artifact.service.js";
 import { DirectoryEntryEntity } from "./directory-entry.entity.js";
 
@@ -60,9 +61,17 @@ export class DirectoryEntryService {
   }
 
   /** One page of entries for each of the blobs. */
-  async entriesOfArtifact(sha512: string, page: Page): Promise<DirectoryEntryRow[]> {
-    const { where, options } = keyset("id", page);
-    return this.#orm.em.fork().find(DirectoryEntryEntity, { $and: [where, { sha512 }] }, options);
+  /** One page of entries for each of the artifacts, in one go. */
+  async entriesOfArtifacts(digests: readonly string[], page: Page): Promise<DirectoryEntryRow[][]> {
+    return pagePerParent(this.#orm.em.fork(), {
+      entity: DirectoryEntryEntity,
+      parents: digests,
+      parentSql: '"row"."sha512"',
+      parentOf: (row) => row.sha512,
+      key: "id",
+      where: { sha512: { $in: [...digests] } },
+      page,
+    });
   }
 
   async entriesById(ids: readonly string[]): Promise<(DirectoryEntryRow | null)[]> {

@@ -40,7 +40,7 @@ export async function openCatalog({ databaseUrl, eventLog, log }: SubgraphResour
 export function buildCatalogSchema(services: CatalogServices) {
   return buildSubgraph({
     name: "catalog",
-    resolvers: [new ProductResolver(services.products, services.releases), new ReleaseResolver(services.releases)],
+    resolvers: [new ProductResolver(services.products), new ReleaseResolver(services.releases)],
     entityTypes: [SoftwareProduct, SoftwareRelease],
     references: {
       SoftwareProduct: async ({ id }: EntityReference, { loaders }: CatalogContext) => {

@@ -2,6 +2,7 @@ import DataLoader from "dataloader";
 import type { EventLog, LoggedEvent } from "../../common/event-log.js";
 import { type StreamItem, streamEvents } from "../../common/event-stream.js";
 import type { Caller, TokenAuthority } from "../../common/identity.js";
+import { loadersPerPage } from "../../common/page-per-parent.js";
 import type { Page } from "../../common/pagination.js";
 import type { SubgraphContext } from "../../common/subgraph.js";
 import type { ComputerRow, ComputerService } from "./computer/computer.service.js";
@@ -25,6 +26,7 @@ export interface ComputerLoaders {
   /** One loader per page shape, because parents that ask for the same page are answered together. */
   partitionPages: (page: Page) => DataLoader<string, PartitionRow[]>;
   installationPages: (page: Page) => DataLoader<string, InstallationRow[]>;
+  instancePages: (page: Page) => DataLoader<string, InstanceRow[]>;
   /** The event stream as the caller sees it; it ends when the caller's token stops being good. */
   follow: <Change>(
     after: string | null | undefined,
@@ -41,21 +43,16 @@ export function createComputerLoaders(services: ComputerServices, eventLog: Even
     installations: new DataLoader((keys) => services.installations.installationsByKey(caller, keys)),
     instances: new DataLoader((references) => services.instances.instancesByReference(caller, references)),
     children: new DataLoader((references) => services.instances.childrenOf(caller, references)),
-    partitionPages: perPage((page, references) => services.partitions.partitionsOfComputers(caller, references, page)),
-    installationPages: perPage((page, references) =>
+    partitionPages: loadersPerPage((page, references) =>
+      services.partitions.partitionsOfComputers(caller, references, page),
+    ),
+    installationPages: loadersPerPage((page, references) =>
       services.installations.installationsOfComputers(caller, references, page),
+    ),
+    instancePages: loadersPerPage((page, references) =>
+      services.instances.instancesOfComputers(caller, references, page),
     ),
     follow: (after, toChange) =>
       streamEvents(eventLog, { after, toChange, assertAllowed: () => tokens.assertStillValid(caller) }),
   });
-}
-
-function perPage<Row>(load: (page: Page, references: readonly string[]) => Promise<Row[][]>) {
-  const loaders = new Map<string, DataLoader<string, Row[]>>();
-  return (page: Page) => {
-    const shape = JSON.stringify(page);
-    const loader = loaders.get(shape) ?? new DataLoader((references: readonly string[]) => load(page, references));
-    loaders.set(shape, loader);
-    return loader;
-  };
 }

@@ -86,4 +86,29 @@ class CreateComputer extends Migration {
   }
 }
 
-export const computerMigrations = [{ name: "20261124_create_computer", class: CreateComputer }];
+class ShareInstances extends Migration {
+  override up(): void {
+    this.addSql("alter table computer.computer add column attributes jsonb not null default '{}'");
+    this.addSql(
+      "alter table computer.instance add column number bigint, add column revision bigint not null default 0",
+    );
+    this.addSql("update computer.instance set number = substr(reference, length('SOFTINST-') + 1)::bigint");
+    this.addSql("alter table computer.instance alter column number set not null, alter column revision drop default");
+    this.addSql("drop index computer.instance_pending");
+    this.addSql("create index instance_pending on computer.instance (project, number) where allocation = 'PENDING'");
+    this.addSql(`create index instance_shared on computer.instance (partition_key)
+      where allocation = 'ALLOCATED' and is_shared`);
+    this.addSql(`create index instance_host on computer.instance (project, release_url, software_type)
+      where allocation = 'ALLOCATED' and not is_shared`);
+    // Room is looked for per project, in the order of the computers, among what is free only.
+    this.addSql("drop index computer.partition_free");
+    this.addSql(
+      "create index partition_free on computer.partition (project, computer_reference) where state = 'FREE' and is_listed",
+    );
+  }
+}
+
+export const computerMigrations = [
+  { name: "20261124_create_computer", class: CreateComputer },
+  { name: "20261125_share_instances", class: ShareInstances },
+];

@@ -1,4 +1,5 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
+import type { EntityManager } from "../../common/database.js";
 import type { Caller } from "../../common/identity.js";
 import { ComputerEntity } from "./computer/computer.entity.js";
 import { noComputer } from "./computer/computer.service.js";
@@ -16,6 +17,8 @@ export interface HostedPartition {
   partition: PartitionRow;
   instance: InstanceRow | null;
   root: InstanceRow | null;
+  /** The shared instances that it is to serve: started ones only, in the order in which they were requested. */
+  shared: InstanceRow[];
 }
 
 /** All that a node has to know, as of one revision of its computer. */
@@ -61,6 +64,10 @@ export class NodeViewService {
         const roots = await em.find(InstanceEntity, {
           reference: { $in: instances.map((instance) => instance.rootReference) },
         });
+        const shared = await sharedIn(
+          em,
+          partitions.map((partition) => partition.key),
+        );
         const byReference = new Map([...roots, ...instances].map((instance) => [instance.reference, instance]));
         return {
           reference,
@@ -70,7 +77,12 @@ export class NodeViewService {
             .sort((a, b) => a.key.length - b.key.length || (a.key < b.key ? -1 : 1))
             .map((partition) => {
               const instance = byReference.get(partition.instanceReference ?? "") ?? null;
-              return { partition, instance, root: byReference.get(instance?.rootReference ?? "") ?? null };
+              return {
+                partition,
+                instance,
+                root: byReference.get(instance?.rootReference ?? "") ?? null,
+                shared: shared.filter((row) => row.partitionKey === partition.key),
+              };
             }),
         };
       },
@@ -87,11 +99,19 @@ export class NodeViewService {
       ? await em.findOne(InstanceEntity, { reference: partition.instanceReference })
       : null;
     const root = instance ? await em.findOne(InstanceEntity, { reference: instance.rootReference }) : null;
-    return { partition, instance, root };
+    return { partition, instance, root, shared: await sharedIn(em, [key]) };
   }
 
   /** The partition of an allocated instance, for whoever was just answered with that instance. */
   async partitionOfInstance(instance: InstanceRow): Promise<PartitionRow | null> {
     return instance.partitionKey ? this.#orm.em.fork().findOne(PartitionEntity, { key: instance.partitionKey }) : null;
   }
+}
+
+function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
+  return em.find(
+    InstanceEntity,
+    { partitionKey: { $in: [...keys] }, isShared: true, allocation: "ALLOCATED", requestedState: "STARTED" },
+    { orderBy: { number: "asc" } },
+  );
 }

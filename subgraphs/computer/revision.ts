@@ -1,7 +1,7 @@
 import type { EntityManager } from "../../common/database.js";
 
 /** Microseconds since the epoch, and always more than the last: it grows even if the clock steps back. */
-const nextRevision = "greatest((extract(epoch from clock_timestamp()) * 1000000)::bigint, revision + 1)";
+export const nextRevision = "greatest((extract(epoch from clock_timestamp()) * 1000000)::bigint, revision + 1)";
 
 /**
  * Locks a computer for the rest of the transaction and raises its revision, because something changed that its node

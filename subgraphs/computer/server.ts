@@ -15,7 +15,7 @@ import { InstallationResolver, toInstallation } from "./installation/installatio
 import { InstallationService } from "./installation/installation.service.js";
 import { SoftwareInstallation } from "./installation/installation.type.js";
 import { InstanceEntity } from "./instance/instance.entity.js";
-import { InstanceResolver, toInstance } from "./instance/instance.resolver.js";
+import { AllocationCandidateResolver, InstanceResolver, toInstance } from "./instance/instance.resolver.js";
 import { InstanceService } from "./instance/instance.service.js";
 import { SoftwareInstance } from "./instance/instance.type.js";
 import { computerMigrations } from "./migrations.js";
@@ -95,6 +95,7 @@ export function buildComputerSchema(
       new PartitionResolver(),
       new InstallationResolver(services.installations),
       new InstanceResolver(services.instances),
+      new AllocationCandidateResolver(),
     ],
     entityTypes: [Computer, ComputerPartition, SoftwareInstallation, SoftwareInstance],
     references: {

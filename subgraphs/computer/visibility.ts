@@ -5,7 +5,7 @@ const nothing = { key: { $in: [] as string[] } };
 const noReference = { reference: { $in: [] as string[] } };
 
 /** Text between `COMP-1/` and `COMP-10`: the keys of one computer's partitions, `/` being followed by `0`. */
-function keysOfComputer(reference: string) {
+export function keysOfComputer(reference: string) {
   return { $gte: `${reference}/`, $lt: `${reference}0` };
 }
 

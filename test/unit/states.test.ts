@@ -9,8 +9,8 @@ import { livenessAt } from "../../subgraphs/computer/computer/computer.state.js"
 import { acceptsReport } from "../../subgraphs/computer/installation/installation.state.js";
 import {
   reasonsAgainstComputer,
+  reasonsAgainstFilter,
   reasonsAgainstPartition,
-  unknownFilterKeys,
 } from "../../subgraphs/computer/instance/allocate.js";
 import { mayAllocationBecome, mayRequestBecome } from "../../subgraphs/computer/instance/instance.state.js";
 import {
@@ -74,31 +74,70 @@ test("a master that was itself down does not declare its nodes lost", () => {
 });
 
 describe("allocation", () => {
-  const request = { project: "main", filter: {} };
-  const free = { key: "C/p", state: "FREE", capabilities: [], isListed: true } as const;
+  const request = {
+    project: "main",
+    isShared: false,
+    releaseUrl: "http://release.example/software.cfg",
+    softwareType: "default",
+    filter: {},
+    takenNetworks: [],
+  };
+  const free = { key: "C/p", state: "FREE", capabilities: [], isListed: true, host: null } as const;
+  const open = { reference: "C", project: "main", scope: "OPEN", attributes: {} } as const;
+  const constraints = (reasons: { constraint: string }[]) => reasons.map((reason) => reason.constraint);
 
   test("says every reason against a candidate, and none for one that fits", () => {
-    const cordoned = { reference: "C", project: "other", scope: "CORDONED" } as const;
-    const asked = { project: "main", filter: { computer_guid: "D" } };
-    expect(reasonsAgainstComputer(asked, cordoned).map((reason) => reason.constraint)).toEqual([
-      "project",
-      "scope",
-      "computer_guid",
-    ]);
-    expect(reasonsAgainstComputer(request, { reference: "C", project: "main", scope: "OPEN" })).toEqual([]);
+    const cordoned = { ...open, project: "other", scope: "CORDONED" } as const;
+    const asked = { ...request, filter: { computer_guid: "D" } };
+    expect(constraints(reasonsAgainstComputer(asked, cordoned))).toEqual(["project", "scope", "computer_guid"]);
+    expect(reasonsAgainstComputer(request, open)).toEqual([]);
     expect(reasonsAgainstPartition(request, free)).toEqual([]);
     const taken = { ...free, state: "STARTED", isListed: false, capabilities: ["gpu"] } as const;
-    expect(reasonsAgainstPartition(request, taken).map((reason) => reason.constraint)).toEqual([
-      "state",
-      "state",
-      "capability",
+    expect(constraints(reasonsAgainstPartition(request, taken))).toEqual(["state", "state", "capability"]);
+  });
+
+  test("an attribute that is asked for is the computer's own or above it", () => {
+    const wants = (filter: Record<string, string>) => ({ ...request, filter });
+    const placed = { ...open, attributes: { region: "europe/france", network_guid: "NET-1" } };
+    expect(reasonsAgainstComputer(wants({ region: "europe" }), placed)).toEqual([]);
+    expect(reasonsAgainstComputer(wants({ region: "europe/france" }), placed)).toEqual([]);
+    for (const region of ["euro", "europe/france/paris", "asia"]) {
+      expect(constraints(reasonsAgainstComputer(wants({ region }), placed)), region).toEqual(["region"]);
+    }
+    expect(constraints(reasonsAgainstComputer(wants({ network_guid: "NET-1", cpu_core: "4" }), placed))).toEqual([
+      "cpu_core",
     ]);
+    const unique = { ...wants({ mode: "unique_by_network" }), takenNetworks: ["NET-1"] };
+    expect(constraints(reasonsAgainstComputer(unique, placed))).toEqual(["mode"]);
+    expect(reasonsAgainstComputer(unique, open)).toEqual([]);
+  });
+
+  test("a shared instance goes to a started instance of its release and type, whatever its computer still takes", () => {
+    const shared = { ...request, isShared: true };
+    const { releaseUrl, softwareType } = request;
+    const host = { reference: "SOFTINST-1", releaseUrl, softwareType, requestedState: "STARTED" } as const;
+    const held = { ...free, state: "STARTED", host } as const;
+    expect(reasonsAgainstComputer(shared, { ...open, scope: "CORDONED" })).toEqual([]);
+    expect(reasonsAgainstPartition(shared, held)).toEqual([]);
+    expect(constraints(reasonsAgainstPartition(shared, free))).toEqual(["host"]);
+    const other = {
+      ...host,
+      releaseUrl: "http://other.example/",
+      softwareType: "x",
+      requestedState: "STOPPED",
+    } as const;
+    expect(constraints(reasonsAgainstPartition(shared, { ...held, host: other }))).toEqual(["host", "host", "host"]);
+    const named = { ...shared, filter: { instance_guid: "SOFTINST-2" } };
+    expect(constraints(reasonsAgainstPartition(named, held))).toEqual(["instance_guid"]);
+    expect(constraints(reasonsAgainstPartition({ ...named, isShared: false }, free))).toEqual(["instance_guid"]);
   });
 
   test("knows the node's own keys from unknown ones", () => {
-    expect(
-      unknownFilterKeys({ computer_guid: "C", retention_delay: "1", fw_rejected_sources: "x", colour: "red" }),
-    ).toEqual(["colour"]);
+    const filter = { computer_guid: "C", retention_delay: "1", fw_rejected_sources: "x", region: "europe" };
+    expect(reasonsAgainstFilter(filter)).toEqual([]);
+    const wrong = reasonsAgainstFilter({ ...filter, colour: "red", mode: "unique_by_moon" });
+    expect(constraints(wrong)).toEqual(["filter", "mode"]);
+    expect(wrong[0]?.message).toContain("colour");
   });
 });
 

@@ -6,7 +6,6 @@ import { PageArgs } from "../../../common/pagination.type.js";
 import { toPayload } from "../../../common/user-error.type.js";
 import type { CatalogContext } from "../context.js";
 import { toRelease } from "../release/release.resolver.js";
-import type { ReleaseService } from "../release/release.service.js";
 import { ReleaseConnection, type ReleasePage } from "../release/release.type.js";
 import { type ProductRow, type ProductService, productKey } from "./product.service.js";
 import {
@@ -25,11 +24,9 @@ export function toProduct(row: ProductRow): SoftwareProduct {
 @Resolver(() => SoftwareProduct)
 export class ProductResolver {
   readonly #service: ProductService;
-  readonly #releases: ReleaseService;
 
-  constructor(service: ProductService, releases: ReleaseService) {
+  constructor(service: ProductService) {
     this.#service = service;
-    this.#releases = releases;
   }
 
   @Query(() => ProductConnection, { description: "The products that the caller sees, by project and name." })
@@ -59,10 +56,10 @@ export class ProductResolver {
   async softwareReleases(
     @Root() product: SoftwareProduct,
     @Args(() => PageArgs) args: PageArgs,
-    @Ctx() { caller }: CatalogContext,
+    @Ctx() { loaders }: CatalogContext,
   ): Promise<ReleasePage> {
     const page = toPage(args);
-    const rows = await this.#releases.releasesOfProduct(caller, naturalKeyOf("SoftwareProduct", product.id), page);
+    const rows = await loaders.releasePages(page).load(naturalKeyOf("SoftwareProduct", product.id));
     return toConnection(rows, page, (row) => row.url, toRelease);
   }
 

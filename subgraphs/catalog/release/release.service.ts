@@ -3,7 +3,8 @@ import type { MikroORM } from "@mikro-orm/postgresql";
 import { AppError } from "../../../common/errors.js";
 import type { EventLog } from "../../../common/event-log.js";
 import { type Caller, mayOwn, projectOf, requireOwner } from "../../../common/identity.js";
-import { keyset, type Page } from "../../../common/pagination.js";
+import { pagePerParent } from "../../../common/page-per-parent.js";
+import type { Page } from "../../../common/pagination.js";
 import { ProductEntity } from "../product/product.entity.js";
 import { productKey, visibleInCatalog } from "../product/product.service.js";
 import { ReleaseEntity } from "./release.entity.js";
@@ -115,11 +116,17 @@ export class ReleaseService {
     return urls.map((url) => byUrl.get(url) ?? null);
   }
 
-  async releasesOfProduct(caller: Caller, key: string, page: Page): Promise<ReleaseRow[]> {
-    const { where, options } = keyset("url", page);
-    return this.#orm.em
-      .fork()
-      .find(ReleaseEntity, { $and: [where, { productKey: key }, visibleInCatalog(caller)] }, options);
+  /** One page of releases for each of the products, in one go. */
+  async releasesOfProducts(caller: Caller, keys: readonly string[], page: Page): Promise<ReleaseRow[][]> {
+    return pagePerParent(this.#orm.em.fork(), {
+      entity: ReleaseEntity,
+      parents: keys,
+      parentSql: '"row"."product_key"',
+      parentOf: (row) => row.productKey,
+      key: "url",
+      where: { $and: [{ productKey: { $in: [...keys] } }, visibleInCatalog(caller)] },
+      page,
+    });
   }
 
   /** For SLAP: the urls of a product's releases, newest first and without the withdrawn; empty when there is no such product. */

@@ -9,6 +9,8 @@ export const ComputerEntity = defineEntity({
     project: p.text(),
     title: p.text(),
     scope: p.enum(scopes),
+    /** What its owner says of it for allocation filters; see `computerAttributes`. */
+    attributes: p.json<Record<string, string>>(),
     liveness: p.enum(livenessStates),
     livenessSince: p.datetime(),
     /** Written at most once a minute, so it may lag behind by that much. */

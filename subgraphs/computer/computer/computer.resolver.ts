@@ -7,6 +7,8 @@ import { toPayload } from "../../../common/user-error.type.js";
 import type { ComputerContext } from "../context.js";
 import { toInstallation } from "../installation/installation.resolver.js";
 import { InstallationConnection, type InstallationPage } from "../installation/installation.type.js";
+import { toInstance } from "../instance/instance.resolver.js";
+import { InstanceConnection, type InstancePage } from "../instance/instance.type.js";
 import { toPartition } from "../partition/partition.resolver.js";
 import { PartitionConnection, type PartitionPage } from "../partition/partition.type.js";
 import { mayHearOfComputer } from "../visibility.js";
@@ -16,11 +18,12 @@ import {
   Computer,
   ComputerConnection,
   type ComputerPage,
+  ComputerPayload,
   ComputerReferenceInput,
-  ComputerScopePayload,
   ComputerStateEvent,
   CreateComputerInput,
   CreateComputerPayload,
+  SetComputerAttributesInput,
 } from "./computer.type.js";
 
 export function toComputer(row: ComputerRow): Computer {
@@ -33,6 +36,9 @@ export function toComputer(row: ComputerRow): Computer {
     livenessSince: row.livenessSince,
     lastContactAt: row.lastContactAt ?? null,
     scope: row.scope,
+    attributes: Object.entries(row.attributes)
+      .map(([name, value]) => ({ name, value }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1)),
     createdAt: row.createdAt,
     formattedAt: row.formattedAt ?? null,
     slaposVersion: row.slaposVersion ?? null,
@@ -94,6 +100,24 @@ export class ComputerResolver {
     );
   }
 
+  @FieldResolver(() => InstanceConnection, {
+    description:
+      "The living instances that it holds and that the caller sees, shared ones with their hosts, by reference.",
+  })
+  async instances(
+    @Root() computer: Computer,
+    @Args(() => PageArgs) args: PageArgs,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<InstancePage> {
+    const page = toPage(args);
+    return toConnection(
+      await loaders.instancePages(page).load(computer.reference),
+      page,
+      (row) => row.reference,
+      toInstance,
+    );
+  }
+
   @Mutation(() => CreateComputerPayload, {
     description:
       "Creates a computer and the credential of its node. Owners of the project only. User errors: ALREADY_EXISTS, BAD_USER_INPUT.",
@@ -108,27 +132,66 @@ export class ComputerResolver {
     });
   }
 
-  @Mutation(() => ComputerScopePayload, {
+  @Mutation(() => ComputerPayload, {
     description: "Stops new allocations to a computer; what runs goes on. Idempotent. Owners only.",
   })
   async cordonComputer(
     @Arg("input", () => ComputerReferenceInput, { description: "Which computer." }) input: ComputerReferenceInput,
     @Ctx() { caller }: ComputerContext,
-  ): Promise<ComputerScopePayload> {
+  ): Promise<ComputerPayload> {
     return toPayload(async () => ({
       computer: toComputer(await this.#service.setScope(caller, input.reference, "CORDONED")),
     }));
   }
 
-  @Mutation(() => ComputerScopePayload, {
+  @Mutation(() => ComputerPayload, {
     description: "Lets a computer take new instances again. Idempotent. Owners only.",
   })
   async uncordonComputer(
     @Arg("input", () => ComputerReferenceInput, { description: "Which computer." }) input: ComputerReferenceInput,
     @Ctx() { caller }: ComputerContext,
-  ): Promise<ComputerScopePayload> {
+  ): Promise<ComputerPayload> {
     return toPayload(async () => ({
       computer: toComputer(await this.#service.setScope(caller, input.reference, "OPEN")),
+    }));
+  }
+
+  @Mutation(() => ComputerPayload, {
+    description:
+      "Stops new allocations, and says that what runs should move: the computer's `instances` are what is left to move. Nothing is moved by itself. Idempotent. Owners only.",
+  })
+  async drainComputer(
+    @Arg("input", () => ComputerReferenceInput, { description: "Which computer." }) input: ComputerReferenceInput,
+    @Ctx() { caller }: ComputerContext,
+  ): Promise<ComputerPayload> {
+    return toPayload(async () => ({
+      computer: toComputer(await this.#service.setScope(caller, input.reference, "DRAINING")),
+    }));
+  }
+
+  @Mutation(() => ComputerPayload, {
+    description: "Takes a computer out of use: it takes no new instances. Idempotent. Owners only.",
+  })
+  async closeComputer(
+    @Arg("input", () => ComputerReferenceInput, { description: "Which computer." }) input: ComputerReferenceInput,
+    @Ctx() { caller }: ComputerContext,
+  ): Promise<ComputerPayload> {
+    return toPayload(async () => ({
+      computer: toComputer(await this.#service.setScope(caller, input.reference, "CLOSED")),
+    }));
+  }
+
+  @Mutation(() => ComputerPayload, {
+    description:
+      "Says what a computer is like, for the filters of requests. What runs stays; pending requests try again. Owners only. User errors: BAD_USER_INPUT, NOT_FOUND.",
+  })
+  async setComputerAttributes(
+    @Arg("input", () => SetComputerAttributesInput, { description: "Which computer, and its attributes." })
+    input: SetComputerAttributesInput,
+    @Ctx() { caller }: ComputerContext,
+  ): Promise<ComputerPayload> {
+    return toPayload(async () => ({
+      computer: toComputer(await this.#service.setAttributes(caller, input.reference, input.attributes)),
     }));
   }
 

@@ -5,6 +5,7 @@ import { AppError } from "../../../common/errors.js";
 import type { EventLog } from "../../../common/event-log.js";
 import { type Caller, mayOwn, projectOf, requireOwner, type TokenAuthority } from "../../../common/identity.js";
 import { keyset, type Page } from "../../../common/pagination.js";
+import { computerAttributes } from "../instance/allocate.js";
 import { type InterfaceAddress, PartitionEntity, type RoutedAddress } from "../partition/partition.entity.js";
 import { lockComputer, raiseComputer } from "../revision.js";
 import { speaksForComputer, visibleComputers } from "../visibility.js";
@@ -83,6 +84,7 @@ export class ComputerService {
         project,
         title: input.title ?? reference,
         scope: "OPEN",
+        attributes: {},
         liveness: "UNSEEN",
         livenessSince: now,
         lastContactAt: null,
@@ -129,23 +131,38 @@ export class ComputerService {
   /** Opens or closes a computer to new instances; what runs there goes on. */
   async setScope(caller: Caller, reference: string, scope: Scope): Promise<ComputerRow> {
     return this.#eventLog.transact(this.#orm, async (em, append) => {
-      const found = await em.findOne(ComputerEntity, { $and: [{ reference }, visibleComputers(caller)] });
-      if (!found) throw noComputer(reference);
-      if (!mayOwn(caller, found.project))
-        throw new AppError("FORBIDDEN", "This takes the role OWNER in the computer's project.");
-      await lockComputer(em, reference);
-      await em.refresh(found);
-      if (found.scope === scope) return found;
-      const from = found.scope;
-      found.scope = scope;
-      await append({
-        kind: "ComputerScopeChanged",
-        subject: reference,
-        project: found.project,
-        actor: caller.subject,
-        payload: { from, to: scope },
-      });
-      return found;
+      const row = await lockOwned(em, caller, reference);
+      if (row.scope === scope) return row;
+      const from = row.scope;
+      row.scope = scope;
+      await append(computerEvent(row, caller.subject, "ComputerScopeChanged", { from, to: scope }));
+      return row;
+    });
+  }
+
+  /** Replaces what the computer's owner says of it. Pending requests that ask for it are tried again. */
+  async setAttributes(
+    caller: Caller,
+    reference: string,
+    attributes: readonly { name: string; value: string }[],
+  ): Promise<ComputerRow> {
+    const known = computerAttributes as readonly string[];
+    for (const [index, { name, value }] of attributes.entries()) {
+      const path = ["input", "attributes", String(index)];
+      if (!known.includes(name) || attributes.findIndex((one) => one.name === name) !== index) {
+        throw new AppError("BAD_USER_INPUT", `Attributes are, each once: ${known.join(", ")}.`, { details: { path } });
+      }
+      if (!/^[\w.+-][\w .+/-]{0,199}$/.test(value)) {
+        throw new AppError("BAD_USER_INPUT", "A value is 1 to 200 of letters, digits, spaces and . _ + - /.", {
+          details: { path },
+        });
+      }
+    }
+    return this.#eventLog.transact(this.#orm, async (em, append) => {
+      const row = await lockOwned(em, caller, reference);
+      row.attributes = Object.fromEntries(attributes.map(({ name, value }) => [name, value]));
+      await append(computerEvent(row, caller.subject, "ComputerAttributesChanged", row.attributes));
+      return row;
     });
   }
 
@@ -269,13 +286,22 @@ export class ComputerService {
 }
 
 function computerStateChanged(row: ComputerRow, from: string, actor: string) {
-  return {
-    kind: "ComputerStateChanged",
-    subject: row.reference,
-    project: row.project,
-    actor,
-    payload: { from, to: row.liveness },
-  };
+  return computerEvent(row, actor, "ComputerStateChanged", { from, to: row.liveness });
+}
+
+function computerEvent(row: ComputerRow, actor: string, kind: string, payload: Record<string, unknown>) {
+  return { kind, subject: row.reference, project: row.project, actor, payload };
+}
+
+/** A computer that the caller owns, locked. NOT_FOUND where it cannot see it, FORBIDDEN where it has another role. */
+async function lockOwned(em: EntityManager, caller: Caller, reference: string): Promise<ComputerRow> {
+  const row = await em.findOne(ComputerEntity, { $and: [{ reference }, visibleComputers(caller)] });
+  if (!row) throw noComputer(reference);
+  if (!mayOwn(caller, row.project))
+    throw new AppError("FORBIDDEN", "This takes the role OWNER in the computer's project.");
+  await lockComputer(em, reference);
+  await em.refresh(row);
+  return row;
 }
 
 /** Skips numbers whose reference an owner chose by hand. */

@@ -26,6 +26,18 @@ export const ComputerScope = graphqlEnum<Scope>(
   },
 );
 
+@ObjectType({ description: "Something that a computer's owner says of it." })
+export class ComputerAttribute {
+  @Field({
+    description:
+      "network_guid, group, region, cpu_core, cpu_frequency, cpu_type, local_area_network_type, memory_size, memory_type, storage_capacity, storage_interface or storage_redundancy.",
+  })
+  name!: string;
+
+  @Field({ description: "A category: a filter for `europe` also finds `europe/france`." })
+  value!: string;
+}
+
 @ObjectType({ description: "A machine that runs a SlapOS node." })
 @Directive('@key(fields: "id")')
 export class Computer {
@@ -55,6 +67,9 @@ export class Computer {
 
   @Field(() => ComputerScope, { description: "Whether it takes new instances." })
   scope!: Scope;
+
+  @Field(() => [ComputerAttribute], { description: "What its owner says of it, for allocation filters; by name." })
+  attributes!: ComputerAttribute[];
 
   @Field(() => GraphQLISODateTime, { description: "When it was created." })
   createdAt!: Date;
@@ -115,8 +130,26 @@ export class ComputerReferenceInput {
   reference!: string;
 }
 
-@ObjectType({ description: "What a change of a computer's scope did." })
-export class ComputerScopePayload {
+@InputType({ description: "Something that a computer's owner says of it." })
+export class ComputerAttributeInput {
+  @Field({ description: "See ComputerAttribute." })
+  name!: string;
+
+  @Field({ description: "1 to 200 characters." })
+  value!: string;
+}
+
+@InputType({ description: "All that a computer's owner says of it." })
+export class SetComputerAttributesInput {
+  @Field({ description: "The computer's reference." })
+  reference!: string;
+
+  @Field(() => [ComputerAttributeInput], { description: "The whole list, each name once; it replaces the one before." })
+  attributes!: ComputerAttributeInput[];
+}
+
+@ObjectType({ description: "What a change of a computer did." })
+export class ComputerPayload {
   @Field(() => Computer, { nullable: true, description: "The computer, null if refused." })
   computer!: Computer | null;
 

@@ -4,10 +4,10 @@ import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog } from "../../../common/event-log.js";
 import { type Caller, mayOwn } from "../../../common/identity.js";
+import { pagePerParent } from "../../../common/page-per-parent.js";
 import type { Page } from "../../../common/pagination.js";
 import { ComputerEntity } from "../computer/computer.entity.js";
 import { noComputer } from "../computer/computer.service.js";
-import { pagePerParent } from "../page-per-parent.js";
 import { raiseComputer } from "../revision.js";
 import { speaksForComputer, visibleComputers, visibleInstallations } from "../visibility.js";
 import { InstallationEntity } from "./installation.entity.js";
@@ -116,7 +116,15 @@ export class InstallationService {
     references: readonly string[],
     page: Page,
   ): Promise<InstallationRow[][]> {
-    return pagePerParent(this.#orm.em.fork(), InstallationEntity, references, visibleInstallations(caller), page);
+    return pagePerParent(this.#orm.em.fork(), {
+      entity: InstallationEntity,
+      parents: references,
+      parentSql: '"row"."computer_reference"',
+      parentOf: (row) => row.computerReference,
+      key: "key",
+      where: { $and: [{ computerReference: { $in: [...references] } }, visibleInstallations(caller)] },
+      page,
+    });
   }
 
   async installationsByKey(caller: Caller, keys: readonly string[]): Promise<(InstallationRow | null)[]> {

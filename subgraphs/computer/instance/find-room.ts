@@ -3,97 +3,174 @@ import { ComputerEntity } from "../computer/computer.entity.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
 import type { PartitionRow } from "../partition/partition.service.js";
 import { lockComputer } from "../revision.js";
-import { type Reason, reasonsAgainstComputer, reasonsAgainstPartition } from "./allocate.js";
+import {
+  type AllocationRequest,
+  computerAttributes,
+  networkOf,
+  reasonsAgainstComputer,
+  reasonsAgainstPartition,
+  uniqueByNetwork,
+} from "./allocate.js";
+import { InstanceEntity } from "./instance.entity.js";
 import type { InstanceRow } from "./instance.service.js";
 
-const maxReasons = 20;
-
-/**
- * A free partition that fits, its computer locked so that nobody else can take it before the transaction ends; or the
- * reasons why there is none. Candidates come from the database, a computer that has the release first; each is judged
- * again under its lock, and one that was taken meanwhile sends the search on, so a fitting free partition is found.
- */
-export async function findRoom(
+/** The request that a row stands for, with the networks that its tree already holds where they matter. */
+export async function allocationRequestOf(
   em: EntityManager,
-  row: InstanceRow,
-): Promise<{ partition: PartitionRow } | { reasons: Reason[] }> {
-  const request = { project: row.project, filter: row.filter };
-  const { computer_guid: computerReference, capability } = row.filter;
-  const tried: string[] = [];
-  for (;;) {
-    const [candidate] = await em.execute<{ reference: string }[]>(
-      `select c.reference from computer.computer c
-       where c.project = ? and c.scope = 'OPEN' and (?::text is null or c.reference = ?)
-         and not (c.reference = any(?::text[]))
-         and exists (select 1 from computer.partition p where p.computer_reference = c.reference and p.state = 'FREE' and p.is_listed
-           and (case when ?::text is null then p.capabilities = '[]'::jsonb else p.capabilities @> jsonb_build_array(?::text) end))
-       order by exists (select 1 from computer.installation i where i.computer_reference = c.reference and i.url = ?
-           and i.requested_state = 'AVAILABLE') desc, c.liveness in ('ONLINE', 'UNSEEN') desc, c.reference
-       limit 1`,
-      [
-        row.project,
-        computerReference ?? null,
-        computerReference ?? null,
-        `{${tried.map((reference) => `"${reference}"`).join(",")}}`,
-        capability ?? null,
-        capability ?? null,
-        row.releaseUrl,
-      ],
-    );
-    if (!candidate) return { reasons: await explain(em, row) };
-    tried.push(candidate.reference);
-    await lockComputer(em, candidate.reference);
-    const computer = await em.findOneOrFail(ComputerEntity, { reference: candidate.reference }, { refresh: true });
-    if (reasonsAgainstComputer(request, computer).length > 0) continue;
-    const [free] = await em.execute<{ key: string }[]>(
-      `select key from computer.partition where computer_reference = ? and state = 'FREE' and is_listed
-         and (case when ?::text is null then capabilities = '[]'::jsonb else capabilities @> jsonb_build_array(?::text) end)
-       order by length(key), key limit 1`,
-      [candidate.reference, capability ?? null, capability ?? null],
-    );
-    if (!free) continue;
-    const partition = await em.findOneOrFail(PartitionEntity, { key: free.key }, { refresh: true });
-    if (reasonsAgainstPartition(request, partition).length === 0) return { partition };
-  }
+  row: Pick<InstanceRow, "project" | "isShared" | "releaseUrl" | "softwareType" | "filter"> & {
+    reference?: string;
+    rootReference?: string;
+  },
+): Promise<AllocationRequest> {
+  const { project, isShared, releaseUrl, softwareType, filter } = row;
+  const request = { project, isShared, releaseUrl, softwareType, filter, takenNetworks: [] };
+  if (filter.mode !== uniqueByNetwork || row.rootReference === undefined) return request;
+  // Members of one tree that ask for different networks take turns on its root.
+  await em.execute("select reference from computer.instance where reference = ? for update", [row.rootReference]);
+  const members = await em.find(InstanceEntity, {
+    rootReference: row.rootReference,
+    reference: { $ne: row.reference ?? "" },
+    allocation: "ALLOCATED",
+    isShared: false,
+  });
+  const references = members.flatMap(({ partitionKey }) => partitionKey?.split("/", 1)[0] ?? []);
+  const computers = await em.find(ComputerEntity, { reference: { $in: references } });
+  return { ...request, takenNetworks: computers.map(networkOf) };
 }
 
-/** A bounded explanation over the computers of the project, for the requester's eyes. */
-async function explain(em: EntityManager, row: InstanceRow): Promise<Reason[]> {
-  const request = { project: row.project, filter: row.filter };
-  const computers = await em.find(
-    ComputerEntity,
-    { project: row.project },
-    { orderBy: { reference: "asc" }, limit: maxReasons },
-  );
-  if (computers.length === 0)
-    return [{ constraint: "project", message: `The project ${row.project} has no computer.` }];
-  const wanted = row.filter.computer_guid;
-  const named = wanted === undefined ? computers : computers.filter((computer) => computer.reference === wanted);
-  if (
-    wanted !== undefined &&
-    named.length === 0 &&
-    !(await em.findOne(ComputerEntity, { reference: wanted, project: row.project }))
-  ) {
-    return [
-      { constraint: "computer_guid", message: `The project ${row.project} has no computer ${wanted.slice(0, 80)}.` },
-    ];
-  }
-  const reasons: Reason[] = [];
-  for (const computer of named) {
-    const against = reasonsAgainstComputer(request, computer);
-    if (against.length > 0) {
-      reasons.push(...against);
-      continue;
+/**
+ * A partition that fits, its computer locked so that nobody else can take it, or end its host, before the transaction
+ * ends; null if there is none. Candidates come from the database and each is judged again under its lock; one that was
+ * taken meanwhile sends the search on, so that a fitting partition is found if there is one.
+ */
+export async function findRoom(em: EntityManager, request: AllocationRequest): Promise<PartitionRow | null> {
+  const tried: string[] = [];
+  for (const tier of request.isShared ? ["any"] : tiers) {
+    // Computers that others are allocating on just now come last, so that requests spread instead of queueing.
+    for (const wait of [false, true]) {
+      for (;;) {
+        const candidate = await candidateComputer(em, request, tier, tried, wait);
+        if (candidate === null) break;
+        tried.push(candidate);
+        const partition = await takeOn(em, request, candidate);
+        if (partition) return partition;
+      }
     }
-    const partitions = await em.find(
-      PartitionEntity,
-      { computerReference: computer.reference },
-      { orderBy: { key: "asc" }, limit: maxReasons },
-    );
-    if (partitions.length === 0)
-      reasons.push({ constraint: "state", message: `${computer.reference} has no partition.` });
-    for (const partition of partitions) reasons.push(...reasonsAgainstPartition(request, partition));
-    if (reasons.length >= maxReasons) break;
   }
-  return reasons.slice(0, maxReasons);
+  return null;
+}
+
+/** A computer that has the release comes before one that is heard of, and that before any other. */
+const tiers = ["installed", "online", "any"] as const;
+
+async function candidateComputer(
+  em: EntityManager,
+  request: AllocationRequest,
+  tier: string,
+  tried: readonly string[],
+  wait: boolean,
+): Promise<string | null> {
+  const { sql, parameters } = request.isShared ? hostedCandidates(request) : freeCandidates(request, tier);
+  const rows = await em.execute<{ reference: string }[]>(
+    `${sql} and not (c.reference = any(?::text[])) order by c.reference limit 1 for update of c ${wait ? "" : "skip locked"}`,
+    [...parameters, textArray(tried)],
+  );
+  return rows[0]?.reference ?? null;
+}
+
+function freeCandidates(request: AllocationRequest, tier: string) {
+  const computers = computerConditions(request);
+  const capability = request.filter.capability ?? null;
+  const parameters: unknown[] = [request.project, capability, capability, ...computers.parameters];
+  let sql = `select c.reference from computer.partition p join computer.computer c on c.reference = p.computer_reference
+     where p.project = ? and p.state = 'FREE' and p.is_listed and c.scope = 'OPEN'
+       and (case when ?::text is null then p.capabilities = '[]'::jsonb else p.capabilities @> jsonb_build_array(?::text) end)
+       ${computers.sql}`;
+  if (request.filter.instance_guid !== undefined) sql += " and false";
+  if (tier !== "any") sql += " and c.liveness in ('ONLINE', 'UNSEEN')";
+  if (tier === "installed") {
+    sql += ` and exists (select 1 from computer.installation i
+       where i.computer_reference = c.reference and i.url = ? and i.requested_state = 'AVAILABLE')`;
+    parameters.push(request.releaseUrl);
+  }
+  return { sql, parameters };
+}
+
+function hostedCandidates({ project, releaseUrl, softwareType, ...request }: AllocationRequest) {
+  const computers = computerConditions({ project, releaseUrl, softwareType, ...request });
+  const guid = request.filter.instance_guid ?? null;
+  return {
+    sql: `select c.reference from computer.instance host
+     join computer.partition p on p.instance_reference = host.reference
+     join computer.computer c on c.reference = p.computer_reference
+     where host.project = ? and host.release_url = ? and host.software_type = ? and host.allocation = 'ALLOCATED'
+       and host.requested_state = 'STARTED' and not host.is_shared and (?::text is null or host.reference = ?) ${computers.sql}`,
+    parameters: [project, releaseUrl, softwareType, guid, guid, ...computers.parameters],
+  };
+}
+
+/** The part of `reasonsAgainstComputer` that a filter asks of the computer, as SQL. */
+function computerConditions({ project, filter, takenNetworks }: AllocationRequest) {
+  const parameters: unknown[] = [project];
+  let sql = " and c.project = ?";
+  if (filter.computer_guid !== undefined) {
+    sql += " and c.reference = ?";
+    parameters.push(filter.computer_guid);
+  }
+  if (filter.project_guid !== undefined) {
+    sql += " and c.project = ?";
+    parameters.push(filter.project_guid);
+  }
+  for (const name of computerAttributes) {
+    const wanted = filter[name];
+    if (wanted === undefined) continue;
+    sql += ` and (c.attributes ->> '${name}' = ? or starts_with(c.attributes ->> '${name}', ?))`;
+    parameters.push(wanted, `${wanted}/`);
+  }
+  if (filter.mode === uniqueByNetwork) {
+    sql += " and not (coalesce(c.attributes ->> 'network_guid', c.reference) = any(?::text[]))";
+    parameters.push(textArray(takenNetworks));
+  }
+  return { sql, parameters };
+}
+
+async function takeOn(em: EntityManager, request: AllocationRequest, reference: string): Promise<PartitionRow | null> {
+  await lockComputer(em, reference);
+  const computer = await em.findOneOrFail(ComputerEntity, { reference }, { refresh: true });
+  if (reasonsAgainstComputer(request, computer).length > 0) return null;
+  const keys = request.isShared
+    ? await hostKeys(em, request, reference)
+    : await em.execute<{ key: string }[]>(
+        `select key from computer.partition where computer_reference = ? and state = 'FREE' and is_listed
+           and (case when ?::text is null then capabilities = '[]'::jsonb else capabilities @> jsonb_build_array(?::text) end)
+         order by length(key), key limit 1`,
+        [reference, request.filter.capability ?? null, request.filter.capability ?? null],
+      );
+  for (const { key } of keys) {
+    const partition = await em.findOneOrFail(PartitionEntity, { key }, { refresh: true });
+    const host = partition.instanceReference
+      ? await em.findOneOrFail(InstanceEntity, { reference: partition.instanceReference }, { refresh: true })
+      : null;
+    if (reasonsAgainstPartition(request, { ...partition, host }).length === 0) return partition;
+  }
+  return null;
+}
+
+const maxHostsTried = 100;
+
+/** Hosts on one computer, the one with the fewest shared instances first. */
+function hostKeys(em: EntityManager, { releaseUrl, softwareType }: AllocationRequest, reference: string) {
+  return em.execute<{ key: string }[]>(
+    `select p.key from computer.partition p join computer.instance host on host.reference = p.instance_reference
+     where p.computer_reference = ? and host.release_url = ? and host.software_type = ? and host.requested_state = 'STARTED'
+     order by (select count(*) from computer.instance s
+               where s.partition_key = p.key and s.is_shared and s.allocation = 'ALLOCATED'), length(p.key), p.key
+     limit ${maxHostsTried}`,
+    [reference, releaseUrl, softwareType],
+  );
+}
+
+/** A PostgreSQL array literal: references and network names may hold anything. */
+function textArray(texts: readonly string[]): string {
+  return `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, "\\$&")}"`).join(",")}}`;
 }

@@ -8,6 +8,8 @@ export const InstanceEntity = defineEntity({
   properties: {
     /** `SOFTINST-n` */
     reference: p.text().primary(),
+    /** The n of the reference: the order in which instances were first requested. */
+    number: p.bigint("number"),
     project: p.text(),
     title: p.text(),
     /** The root of its tree; its own reference when it is the root. */
@@ -18,6 +20,7 @@ export const InstanceEntity = defineEntity({
     owner: p.text(),
     releaseUrl: p.text(),
     softwareType: p.text(),
+    /** It has no partition of its own: `partitionKey` is its host's. */
     isShared: p.boolean(),
     parameters: p.json<Record<string, unknown>>(),
     filter: p.json<Record<string, string>>(),
@@ -28,5 +31,7 @@ export const InstanceEntity = defineEntity({
     reportedState: p.enum(reportedStates),
     connectionParameters: p.json<Record<string, string>>(),
     createdAt: p.datetime(),
+    /** Of a shared instance: raised when its host has to serve it differently. */
+    revision: p.bigint("number"),
   },
 });

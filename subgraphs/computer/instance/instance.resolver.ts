@@ -9,10 +9,14 @@ import type { ComputerContext } from "../context.js";
 import { toPartition } from "../partition/partition.resolver.js";
 import { ComputerPartition } from "../partition/partition.type.js";
 import { mayReadConnection } from "../visibility.js";
-import { filterKeys, unknownFilterKeys } from "./allocate.js";
+import { reasonsAgainstFilter } from "./allocate.js";
 import type { InstanceRow, InstanceService } from "./instance.service.js";
 import type { RequestedState } from "./instance.state.js";
 import {
+  AllocationCandidate,
+  AllocationCandidateConnection,
+  type AllocationCandidatePage,
+  ExplainAllocationArgs,
   InstanceConnection,
   type InstancePage,
   InstancePayload,
@@ -30,6 +34,7 @@ export function toInstance(row: InstanceRow): SoftwareInstance {
     title: row.title,
     project: row.project,
     owner: row.owner,
+    shared: row.isShared,
     softwareType: row.softwareType,
     requestedState: row.requestedState,
     reportedState: row.reportedState,
@@ -70,6 +75,29 @@ export class InstanceResolver {
   async instances(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: ComputerContext): Promise<InstancePage> {
     const page = toPage(args);
     return toConnection(await this.#service.instances(caller, page), page, (row) => row.reference, toInstance);
+  }
+
+  @Query(() => AllocationCandidateConnection, {
+    description:
+      "Why each partition of the project would or would not be taken, by key: for an instance, or for a request that nobody has made. Errors: NOT_FOUND, BAD_USER_INPUT, FORBIDDEN.",
+  })
+  async explainAllocation(
+    @Args(() => ExplainAllocationArgs) { instance, request, ...args }: ExplainAllocationArgs,
+    @Ctx() { caller }: ComputerContext,
+  ): Promise<AllocationCandidatePage> {
+    const page = toPage(args);
+    if ((instance == null) === (request == null))
+      throw new AppError("BAD_USER_INPUT", "Give exactly one of `instance` and `request`.");
+    const rows =
+      instance != null
+        ? await this.#service.explainAllocationOf(caller, instance, page)
+        : await this.#service.explainRequest(caller, toRequest(request as RequestInstanceInput, toText), page);
+    return toConnection(
+      rows,
+      page,
+      (row) => row.key,
+      (row) => row,
+    );
   }
 
   @FieldResolver(() => SoftwareRelease, { description: "The release that it is an instance of." })
@@ -136,15 +164,7 @@ export class InstanceResolver {
     @Ctx() { caller }: ComputerContext,
   ): Promise<InstancePayload> {
     return toPayload(async () => {
-      const row = await this.#service.requestInstance(caller, {
-        title: input.title,
-        releaseUrl: input.releaseUrl,
-        softwareType: input.softwareType,
-        parameters: toParameters(input.parameters),
-        filter: toFilter(input),
-        requestedState: input.requestedState ?? null,
-        project: input.project,
-      });
+      const row = await this.#service.requestInstance(caller, toRequest(input, toFilter));
       return { instance: toInstance(row) };
     });
   }
@@ -201,21 +221,45 @@ function toParameters(given: Record<string, unknown> | null | undefined): Record
   throw new AppError("BAD_USER_INPUT", "Parameters are an object.", { details: { path: ["input", "parameters"] } });
 }
 
+function toRequest(input: RequestInstanceInput, filterOf: (input: RequestInstanceInput) => Record<string, string>) {
+  return {
+    title: input.title,
+    releaseUrl: input.releaseUrl,
+    softwareType: input.softwareType,
+    parameters: toParameters(input.parameters),
+    filter: filterOf(input),
+    requestedState: input.requestedState ?? null,
+    project: input.project,
+    isShared: input.shared,
+  };
+}
+
+function toText(input: RequestInstanceInput): Record<string, string> {
+  const filter: Record<string, string> = {};
+  for (const [key, value] of Object.entries(toParameters(input.filter))) filter[key] = String(value);
+  if (input.computerReference != null) filter.computer_guid = input.computerReference;
+  return filter;
+}
+
 /** Over GraphQL an unknown key is refused at once; over SLAP the instance stays pending with that as its reason. */
 function toFilter(input: RequestInstanceInput): Record<string, string> {
-  const given = toParameters(input.filter);
-  const filter: Record<string, string> = {};
-  for (const [key, value] of Object.entries(given)) filter[key] = String(value);
-  if (input.computerReference != null) filter.computer_guid = input.computerReference;
-  const [unknown] = unknownFilterKeys(filter);
-  if (unknown !== undefined) {
-    throw new AppError(
-      "BAD_USER_INPUT",
-      `The filter key ${unknown} is not known. Known are ${filterKeys.join(", ")}.`,
-      {
-        details: { path: ["input", "filter", unknown] },
-      },
-    );
-  }
+  const filter = toText(input);
+  const [reason] = reasonsAgainstFilter(filter);
+  if (reason) throw new AppError("BAD_USER_INPUT", reason.message, { details: { path: ["input", "filter"] } });
   return filter;
+}
+
+@Resolver(() => AllocationCandidate)
+export class AllocationCandidateResolver {
+  @FieldResolver(() => ComputerPartition, {
+    nullable: true,
+    description: "The partition; null where the caller may not see what is in it.",
+  })
+  async partition(
+    @Root() candidate: AllocationCandidate,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<ComputerPartition | null> {
+    const row = await loaders.partitions.load(candidate.key);
+    return row && toPartition(row);
+  }
 }

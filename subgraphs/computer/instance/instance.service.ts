@@ -5,22 +5,20 @@ import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog, LoggedEvent } from "../../../common/event-log.js";
 import { type Caller, isMember, mayOwn, projectOf } from "../../../common/identity.js";
+import { pagePerParent } from "../../../common/page-per-parent.js";
 import { keyset, type Page } from "../../../common/pagination.js";
 import { checkReleaseUrl } from "../installation/installation.service.js";
-import { PartitionEntity } from "../partition/partition.entity.js";
-import {
-  lockInstanceIn,
-  noPartition,
-  partitionStateChanged,
-  speaksForInstance,
-} from "../partition/partition.service.js";
-import { nextPartitionState } from "../partition/partition.state.js";
+import { noPartition, speaksForInstance, speaksForPartition } from "../partition/partition.service.js";
 import { computerOfPartition, raiseComputer, raisePartitions } from "../revision.js";
-import { speaksForComputer, visibleInstances } from "../visibility.js";
-import { type Reason, unknownFilterKeys } from "./allocate.js";
-import { findRoom } from "./find-room.js";
+import { keysOfComputer, speaksForComputer, visibleInstances } from "../visibility.js";
+import { type Candidate, explainAllocation } from "./explain-allocation.js";
+import { allocationRequestOf } from "./find-room.js";
 import { InstanceEntity } from "./instance.entity.js";
-import { mayAllocationBecome, mayRequestBecome, type RequestedState } from "./instance.state.js";
+import type { RequestedState } from "./instance.state.js";
+import { lockInstanceIn, lockInstances, lockSharedInstanceIn, raiseInstances } from "./lock-instance.js";
+import { leaveHost, placeInstance } from "./place-instance.js";
+import { beingDestroyed, instanceEvent, requestState } from "./request-state.js";
+import { retryPending } from "./retry-pending.js";
 
 export type InstanceRow = InferEntity<typeof InstanceEntity>;
 
@@ -35,11 +33,13 @@ export interface InstanceRequest {
   project?: string | null | undefined;
   /** The partition whose instance asks, when it is not a person: the new instance becomes its child. */
   requesterPartitionKey?: string | null;
+  /** A shared instance has no partition of its own: it lives in another instance of the same release and type. */
+  isShared?: boolean;
 }
 
 const maxParametersLength = 256 * 1024;
 const maxTreeSize = 100;
-const pendingBatch = 100;
+const maxMessageLength = 5_000;
 
 export class InstanceService {
   readonly #orm: MikroORM;
@@ -68,7 +68,7 @@ export class InstanceService {
         await lockInstances(em, [present.reference]);
         await em.refresh(present);
         await changeInstance(em, append, caller, present, request);
-        if (present.allocation === "PENDING") await allocate(em, append, caller.subject, present);
+        if (present.allocation === "PENDING") await placeInstance(em, append, caller.subject, present);
         return present;
       }
       if (request.requestedState === "DESTROYED") {
@@ -80,6 +80,7 @@ export class InstanceService {
       const reference = `SOFTINST-${number?.number}`;
       const row = em.create(InstanceEntity, {
         reference,
+        number: Number(number?.number),
         project: place.project,
         title: request.title,
         rootReference: place.rootReference ?? reference,
@@ -87,7 +88,7 @@ export class InstanceService {
         owner: place.owner,
         releaseUrl: request.releaseUrl,
         softwareType: request.softwareType,
-        isShared: false,
+        isShared: request.isShared ?? false,
         parameters: request.parameters,
         filter: request.filter,
         requestedState: place.forcedState ?? request.requestedState ?? "STARTED",
@@ -97,13 +98,14 @@ export class InstanceService {
         reportedState: "NONE",
         connectionParameters: {},
         createdAt: new Date(),
+        revision: Date.now() * 1000,
       });
       await em.flush();
       await append({
         ...instanceEvent(row, caller.subject, "InstanceRequested"),
         payload: { title: row.title, release: row.releaseUrl },
       });
-      await allocate(em, append, caller.subject, row);
+      await placeInstance(em, append, caller.subject, row);
       return row;
     });
   }
@@ -111,13 +113,7 @@ export class InstanceService {
   /** Where a request belongs: a root of a person, or a child in the tree of the instance that asks. */
   async #placeOf(em: EntityManager, caller: Caller, request: InstanceRequest) {
     if (request.requesterPartitionKey == null) {
-      const project = projectOf(caller, request.project);
-      if (!isMember(caller, project) || (caller.kind === "person" && caller.role === "VIEWER")) {
-        throw new AppError(
-          "FORBIDDEN",
-          `Requesting an instance takes the role USER or OWNER in the project ${project}.`,
-        );
-      }
+      const project = requestingProject(caller, request.project);
       const owner = caller.subject;
       return {
         scope: `${project}/${owner}`,
@@ -131,9 +127,11 @@ export class InstanceService {
     }
     const key = request.requesterPartitionKey;
     const parent = await em.findOne(InstanceEntity, { partitionKey: key, allocation: "ALLOCATED", isShared: false });
-    if (!(speaksForComputer(caller, computerOfPartition(key)) || speaksForInstance(caller, parent?.reference)))
+    if (
+      !parent ||
+      !(speaksForComputer(caller, computerOfPartition(key)) || speaksForInstance(caller, parent.reference))
+    )
       throw noPartition(key);
-    if (!parent) throw noPartition(key);
     // The root's lock makes requests within one tree take turns, so the tree's bound and its stop hold.
     await lockInstances(em, [parent.rootReference]);
     const root = await em.findOneOrFail(InstanceEntity, { reference: parent.rootReference });
@@ -149,8 +147,11 @@ export class InstanceService {
     }
     if (!known && size >= maxTreeSize)
       throw new AppError("STATE_CONFLICT", `A tree has up to ${maxTreeSize} instances.`);
+    if (known && (await isAncestor(em, known, parent))) {
+      throw new AppError("STATE_CONFLICT", "An instance cannot request one that it descends from.");
+    }
     // Whichever member asked last is the one that waits for the child's connection parameters.
-    if (known && known.reference !== parent.reference) known.parentReference = parent.reference;
+    if (known) known.parentReference = parent.reference;
     return {
       scope: root.reference,
       where: { rootReference: root.reference, parentReference: { $ne: null } },
@@ -175,7 +176,7 @@ export class InstanceService {
   async renameInstance(caller: Caller, reference: string, title: string): Promise<InstanceRow> {
     checkTitle(title);
     return this.#eventLog.transact(this.#orm, async (em, append) => {
-      const row = await this.#requireOwn(em, caller, reference);
+      const row = await this.#requireOwn(em, caller, reference, "itself too");
       if (row.title === title) return row;
       const siblings = row.parentReference
         ? { rootReference: row.rootReference, parentReference: { $ne: null } }
@@ -188,27 +189,35 @@ export class InstanceService {
       const from = row.title;
       row.title = title;
       await em.flush();
-      if (row.partitionKey) await raisePartitions(em, [row.partitionKey]);
+      await raiseInstances(em, [row]);
       await append({ ...instanceEvent(row, caller.subject, "InstanceRenamed"), payload: { from, to: title } });
       return row;
     });
   }
 
-  /** What an instance publishes. Stored only if it differs; the instance that requested it is then processed again. */
-  async publishConnection(caller: Caller, partitionKey: string, parameters: Record<string, string>): Promise<void> {
+  /**
+   * What an instance publishes, or what the host of a shared instance publishes for it. Stored only if it differs; the
+   * instance that requested it is then processed again.
+   */
+  async publishConnection(
+    caller: Caller,
+    partitionKey: string,
+    parameters: Record<string, string>,
+    sharedReference: string | null = null,
+  ): Promise<void> {
     if (JSON.stringify(parameters).length > maxParametersLength) {
       throw new AppError("PAYLOAD_TOO_LARGE", `Connection parameters take up to ${maxParametersLength} bytes.`);
     }
     await this.#eventLog.transact(this.#orm, async (em, append) => {
-      const row = await lockInstanceIn(em, partitionKey);
-      if (
-        !(speaksForComputer(caller, computerOfPartition(partitionKey)) || speaksForInstance(caller, row?.reference))
-      ) {
-        throw noPartition(partitionKey);
-      }
-      if (!row) throw noPartition(partitionKey);
+      const row =
+        sharedReference === null
+          ? await lockInstanceIn(em, partitionKey)
+          : await lockSharedInstanceIn(em, partitionKey, sharedReference);
+      if (!row || !(await speaksForPartition(em, caller, partitionKey))) throw noPartition(partitionKey);
       if (isDeepStrictEqual(row.connectionParameters, parameters)) return;
       row.connectionParameters = parameters;
+      // Nothing else says that a host has served a shared instance.
+      if (row.isShared) row.reportedState = "STARTED";
       await em.flush();
       const parent = row.parentReference ? await em.findOne(InstanceEntity, { reference: row.parentReference }) : null;
       if (parent?.partitionKey) await raisePartitions(em, [parent.partitionKey]);
@@ -221,19 +230,60 @@ export class InstanceService {
     });
   }
 
-  /** Consumer: whatever may have made room lets pending requests try again, oldest first. */
+  /** An error that a host has with a shared instance: it is the shared instance's, not the partition's. */
+  async reportSharedError(caller: Caller, partitionKey: string, reference: string, message: string): Promise<void> {
+    await this.#eventLog.transact(this.#orm, async (em, append) => {
+      const row = await lockSharedInstanceIn(em, partitionKey, reference);
+      if (!row || !(await speaksForPartition(em, caller, partitionKey))) throw noPartition(partitionKey);
+      if (row.reportedState === "ERROR") return;
+      row.reportedState = "ERROR";
+      await append({
+        ...instanceEvent(row, caller.subject, "SharedInstanceFailed"),
+        cause: message.slice(0, maxMessageLength),
+      });
+    });
+  }
+
+  /** The instance that a node's rename is about: the partition's own, or a shared one that it hosts. */
+  async renameInPartition(
+    caller: Caller,
+    partitionKey: string,
+    sharedReference: string | null,
+    title: string,
+  ): Promise<void> {
+    const em = this.#orm.em.fork();
+    const row = await em.findOne(InstanceEntity, {
+      partitionKey,
+      allocation: "ALLOCATED",
+      ...(sharedReference === null ? { isShared: false } : { isShared: true, reference: sharedReference }),
+    });
+    if (!row || !(await speaksForPartition(em, caller, partitionKey))) throw noPartition(partitionKey);
+    await this.renameInstance(caller, row.reference, title);
+  }
+
+  /** Why each partition of the project would not be taken for an instance that exists. NOT_FOUND if the caller cannot see it. */
+  async explainAllocationOf(caller: Caller, reference: string, page: Page): Promise<Candidate[]> {
+    const row = await this.#orm.em.fork().findOne(InstanceEntity, { $and: [{ reference }, visibleInstances(caller)] });
+    if (!row) throw noInstance(reference);
+    return this.#explain(row, page);
+  }
+
+  /** The same for a request that nobody has made. Whoever may request may ask. */
+  async explainRequest(caller: Caller, request: InstanceRequest, page: Page): Promise<Candidate[]> {
+    const project = requestingProject(caller, request.project);
+    const { releaseUrl, softwareType, filter } = request;
+    return this.#explain({ project, isShared: request.isShared ?? false, releaseUrl, softwareType, filter }, page);
+  }
+
+  async #explain(row: Parameters<typeof allocationRequestOf>[1], page: Page): Promise<Candidate[]> {
+    return this.#orm.em
+      .fork()
+      .transactional(async (em) => explainAllocation(em, await allocationRequestOf(em, row), page));
+  }
+
+  /** Consumer: what made room lets the pending requests that it fits try again, oldest first. */
   async retryPending(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
-    const projects = new Set(events.filter(mayMakeRoom).map((event) => event.project));
-    if (projects.size === 0) return;
-    const pending = await em.execute<{ reference: string }[]>(
-      `select reference from computer.instance where allocation = 'PENDING' and project in (${[...projects].map(() => "?").join(", ")})
-       order by created_at limit ${pendingBatch} for update skip locked`,
-      [...projects],
-    );
-    for (const { reference } of pending) {
-      const row = await em.findOneOrFail(InstanceEntity, { reference });
-      await allocate(em, append, "master", row);
-    }
+    await retryPending(em, events, append);
   }
 
   async instances(caller: Caller, page: Page): Promise<InstanceRow[]> {
@@ -241,6 +291,23 @@ export class InstanceService {
     return this.#orm.em
       .fork()
       .find(InstanceEntity, { $and: [where, visibleInstances(caller), { allocation: { $ne: "RELEASED" } }] }, options);
+  }
+
+  /** One page of what lives on each computer, its own instances and those that they host. */
+  async instancesOfComputers(caller: Caller, references: readonly string[], page: Page): Promise<InstanceRow[][]> {
+    const hosted = {
+      $or: references.map((reference) => ({ partitionKey: keysOfComputer(reference) })),
+      allocation: "ALLOCATED" as const,
+    };
+    return pagePerParent(this.#orm.em.fork(), {
+      entity: InstanceEntity,
+      parents: references,
+      parentSql: `split_part("row"."partition_key", '/', 1)`,
+      parentOf: (row) => row.partitionKey && computerOfPartition(row.partitionKey),
+      key: "reference",
+      where: { $and: [hosted, visibleInstances(caller)] },
+      page,
+    });
   }
 
   async instancesByReference(caller: Caller, references: readonly string[]): Promise<(InstanceRow | null)[]> {
@@ -260,18 +327,18 @@ export class InstanceService {
     return references.map((reference) => rows.filter((row) => row.parentReference === reference));
   }
 
-  /** Owners change every instance of the project, users their own; what one cannot see does not exist. */
-  async #requireOwn(em: EntityManager, caller: Caller, reference: string): Promise<InstanceRow> {
+  /**
+   * Owners change every instance of the project, users their own, an instance its children, and where it says so a node
+   * what it hosts and an instance itself. What one cannot see does not exist.
+   */
+  async #requireOwn(em: EntityManager, caller: Caller, reference: string, who?: "itself too"): Promise<InstanceRow> {
     await lockInstances(em, [reference]);
     const row = await em.findOne(InstanceEntity, { $and: [{ reference }, visibleInstances(caller)] });
-    if (!row) {
-      throw new AppError("NOT_FOUND", `There is no instance ${reference.slice(0, 80)}.`, {
-        details: { path: ["input", "reference"] },
-      });
-    }
+    if (!row) throw noInstance(reference);
     const isOwn = caller.kind === "person" && caller.role === "USER" && row.owner === caller.subject;
-    const isItsNode = caller.kind === "node" || caller.kind === "instance";
-    if (!mayOwn(caller, row.project) && !isOwn && !isItsNode) {
+    const isItself = who === "itself too" && (caller.kind === "node" || caller.kind === "instance");
+    const isChild = caller.kind === "instance" && row.parentReference === caller.subject;
+    if (!mayOwn(caller, row.project) && !isOwn && !isItself && !isChild) {
       throw new AppError("FORBIDDEN", "Changing an instance takes the role OWNER, or USER for one's own.");
     }
     return row;
@@ -286,14 +353,21 @@ async function changeInstance(
   row: InstanceRow,
   request: InstanceRequest,
 ) {
+  if (row.isShared !== (request.isShared ?? false)) {
+    throw new AppError(
+      "STATE_CONFLICT",
+      `${row.title} is ${row.isShared ? "" : "not "}a shared instance, and stays so.`,
+      {
+        details: { path: ["input", "shared"] },
+      },
+    );
+  }
   const state = request.requestedState ?? row.requestedState;
   if (state !== row.requestedState) await requestState(em, append, caller.subject, row, state);
   else if (row.requestedState === "DESTROYED") throw beingDestroyed(row);
   if (row.requestedState === "DESTROYED") return;
-  const processed =
-    row.releaseUrl !== request.releaseUrl ||
-    row.softwareType !== request.softwareType ||
-    !isDeepStrictEqual(row.parameters, request.parameters);
+  const moved = row.releaseUrl !== request.releaseUrl || row.softwareType !== request.softwareType;
+  const processed = moved || !isDeepStrictEqual(row.parameters, request.parameters);
   const filtered = !isDeepStrictEqual(row.filter, request.filter);
   if (!processed && !filtered) return;
   row.releaseUrl = request.releaseUrl;
@@ -301,126 +375,36 @@ async function changeInstance(
   row.parameters = request.parameters;
   row.filter = request.filter;
   await em.flush();
-  if (row.partitionKey && processed) await raisePartitions(em, [row.partitionKey]);
+  if (processed) await raiseInstances(em, [row]);
   else if (row.partitionKey) await raiseComputer(em, computerOfPartition(row.partitionKey));
-  await append({ ...instanceEvent(row, caller.subject, "InstanceChanged"), payload: { release: row.releaseUrl } });
+  await append({
+    ...instanceEvent(row, caller.subject, "InstanceChanged"),
+    payload: { release: row.releaseUrl, partition: row.partitionKey ?? null },
+  });
+  // A host serves its own release and type only. What has a partition of its own keeps it.
+  if (row.isShared && moved) await leaveHost(em, row);
 }
 
-async function requestState(
-  em: EntityManager,
-  append: Append,
-  actor: string,
-  row: InstanceRow,
-  state: RequestedState,
-): Promise<void> {
-  if (row.requestedState === state) return;
-  if (!mayRequestBecome(row.requestedState, state)) throw beingDestroyed(row);
-  // The whole tree takes turns, so what is read below is what is true until the end of the transaction.
-  await em.execute("select reference from computer.instance where root_reference = ? order by reference for update", [
-    row.rootReference,
-  ]);
-  const members = await descendants(em, row);
-  const keys: string[] = [];
-  for (const member of members) {
-    if (member.requestedState === state || !mayRequestBecome(member.requestedState, state)) continue;
-    const from = member.requestedState;
-    member.requestedState = state;
-    await append({ ...instanceEvent(member, actor, "InstanceRequestChanged"), payload: { from, to: state } });
-    if (member.partitionKey) keys.push(member.partitionKey);
-    // What never had a partition has nothing to be destroyed on a node.
-    else if (state === "DESTROYED" && mayAllocationBecome(member.allocation, "RELEASED"))
-      member.allocation = "RELEASED";
+/** Whether `ancestor` is `row` or above it. A tree is bounded, so this ends. */
+async function isAncestor(em: EntityManager, ancestor: InstanceRow, row: InstanceRow): Promise<boolean> {
+  for (let at: InstanceRow | null = row, depth = 0; at && depth <= maxTreeSize; depth++) {
+    if (at.reference === ancestor.reference) return true;
+    at = at.parentReference ? await em.findOne(InstanceEntity, { reference: at.parentReference }) : null;
   }
-  await em.flush();
-  await raisePartitions(em, keys.sort());
-  if (state !== "DESTROYED") return;
-  for (const key of keys) {
-    const partition = await em.findOneOrFail(PartitionEntity, { key });
-    const from = partition.state;
-    const to = nextPartitionState(from, "requestDestruction");
-    if (to === null || to === from) continue;
-    partition.state = to;
-    partition.stateSince = new Date();
-    const subject = {
-      key,
-      project: partition.project,
-      owner: partition.owner ?? null,
-      instance: partition.instanceReference ?? null,
-    };
-    await append(partitionStateChanged(subject, from, to, actor, null));
-  }
+  return false;
 }
 
-async function descendants(em: EntityManager, row: InstanceRow): Promise<InstanceRow[]> {
-  await em.flush();
-  const alive = { rootReference: row.rootReference, allocation: { $ne: "RELEASED" as const } };
-  const tree = await em.find(InstanceEntity, alive, { refresh: true });
-  const members = [row];
-  for (const member of members)
-    members.push(...tree.filter((one) => one.parentReference === member.reference && !members.includes(one)));
-  return members;
+/** The project that a person's request is for; FORBIDDEN without the role for it. */
+function requestingProject(caller: Caller, named: string | null | undefined): string {
+  const project = projectOf(caller, named);
+  if (isMember(caller, project) && !(caller.kind === "person" && caller.role === "VIEWER")) return project;
+  throw new AppError("FORBIDDEN", `Requesting an instance takes the role USER or OWNER in the project ${project}.`);
 }
 
-/** Gives a pending instance a free partition, or writes down why there is none. */
-async function allocate(em: EntityManager, append: Append, actor: string, row: InstanceRow): Promise<void> {
-  const unknown = unknownFilterKeys(row.filter);
-  const outcome =
-    unknown.length > 0
-      ? {
-          reasons: unknown.map(
-            (key): Reason => ({ constraint: "filter", message: `The filter key ${key} is not known here.` }),
-          ),
-        }
-      : await findRoom(em, row);
-  if (!("partition" in outcome)) {
-    row.pendingReasons = outcome.reasons;
-    await em.flush();
-    return;
-  }
-  const { partition } = outcome;
-  const from = partition.state;
-  const to = nextPartitionState(from, "allocate");
-  if (to === null || !mayAllocationBecome(row.allocation, "ALLOCATED"))
-    throw new AppError("INTERNAL", `${partition.key} is not free.`);
-  row.allocation = "ALLOCATED";
-  row.partitionKey = partition.key;
-  row.pendingReasons = [];
-  partition.state = to;
-  partition.stateSince = new Date();
-  partition.message = null;
-  partition.instanceReference = row.reference;
-  partition.owner = row.owner;
-  await em.flush();
-  await raisePartitions(em, [partition.key]);
-  const subject = { key: partition.key, project: row.project, owner: row.owner, instance: row.reference };
-  await append(partitionStateChanged(subject, from, to, actor, null));
-}
-
-async function lockInstances(em: EntityManager, references: readonly string[]): Promise<void> {
-  if (references.length === 0) return;
-  await em.execute(
-    `select reference from computer.instance where reference in (${references.map(() => "?").join(", ")}) order by reference for update`,
-    [...references],
-  );
-}
-
-function mayMakeRoom(event: LoggedEvent): boolean {
-  if (event.kind === "PartitionStateChanged") return event.payload.to === "FREE";
-  return event.kind === "ComputerFormatted" || event.kind === "ComputerScopeChanged";
-}
-
-function instanceEvent(row: InstanceRow, actor: string, kind: string) {
-  return { kind, subject: row.reference, project: row.project, actor };
-}
-
-function beingDestroyed(row: InstanceRow): AppError {
-  return new AppError(
-    "STATE_CONFLICT",
-    `${row.title} is being destroyed. Wait until its node has removed it, then request it again.`,
-    {
-      details: { path: ["input", "title"] },
-    },
-  );
+function noInstance(reference: string): AppError {
+  return new AppError("NOT_FOUND", `There is no instance ${reference.slice(0, 80)}.`, {
+    details: { path: ["input", "reference"] },
+  });
 }
 
 function checkTitle(title: string): void {

@@ -9,7 +9,8 @@ export type ReportedState = (typeof reportedStates)[number];
 
 const allocationTable: Record<AllocationState, readonly AllocationState[]> = {
   PENDING: ["ALLOCATED", "RELEASED"],
-  ALLOCATED: ["RELEASED"],
+  // Back to pending goes only a shared instance whose host has ended or no longer fits.
+  ALLOCATED: ["RELEASED", "PENDING"],
   RELEASED: [],
 };
 

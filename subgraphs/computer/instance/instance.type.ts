@@ -1,6 +1,6 @@
 import { GraphQLJSON } from "graphql-scalars";
-import { Directive, Field, GraphQLISODateTime, ID, InputType, ObjectType } from "type-graphql";
-import { type Connection, connectionTypes } from "../../../common/pagination.type.js";
+import { ArgsType, Directive, Field, GraphQLISODateTime, ID, InputType, ObjectType } from "type-graphql";
+import { type Connection, connectionTypes, PageArgs } from "../../../common/pagination.type.js";
 import { UserError } from "../../../common/user-error.type.js";
 import { graphqlEnum } from "../enums.type.js";
 import type { AllocationState as Allocation, ReportedState, RequestedState } from "./instance.state.js";
@@ -36,7 +36,8 @@ export const AllocationState = graphqlEnum<Allocation>("AllocationState", "Wheth
 @ObjectType({ description: "Why a candidate for an allocation is not taken." })
 export class PendingReason {
   @Field({
-    description: "The constraint that is not met: project, scope, computer_guid, capability, state, or filter.",
+    description:
+      "The constraint that is not met: a filter key, or project, scope, state, host (of a shared instance), or filter for a key that is not known.",
   })
   constraint!: string;
 
@@ -61,6 +62,9 @@ export class SoftwareInstance {
 
   @Field({ description: "The subject that requested the root of its tree." })
   owner!: string;
+
+  @Field({ description: "It has no partition of its own: `partition` is that of the instance that hosts it." })
+  shared!: boolean;
 
   @Field({ description: "Which of the release's instance profiles it uses." })
   softwareType!: string;
@@ -125,7 +129,8 @@ export class RequestInstanceInput {
 
   @Field(() => GraphQLJSON, {
     nullable: true,
-    description: "SLA filter, text to text: `computer_guid`, `capability`. A key that is not known is a user error.",
+    description:
+      "SLA filter, text to text: `computer_guid`, `instance_guid` (a shared instance's host), `project_guid`, `capability`, `mode` (`unique_by_network`) and the attributes of `setComputerAttributes`. A key that is not known is a user error.",
   })
   filter?: Record<string, unknown> | null;
 
@@ -143,6 +148,41 @@ export class RequestInstanceInput {
     description: "The project. Default: the caller's; `main` for the administrator.",
   })
   project?: string | null;
+
+  @Field({
+    nullable: true,
+    defaultValue: false,
+    description:
+      "Whether it is a shared instance: it lives in a started instance of the same release and type. Cannot change later.",
+  })
+  shared!: boolean;
+}
+
+@ObjectType({ description: "A partition that an allocation could use, with all that speaks against it." })
+export class AllocationCandidate {
+  @Field({ description: "The partition's key." })
+  key!: string;
+
+  @Field({ description: "Its computer's reference." })
+  computerReference!: string;
+
+  @Field(() => [PendingReason], { description: "Every reason why it is not taken; empty when it could be." })
+  reasons!: PendingReason[];
+}
+
+export const { ConnectionType: AllocationCandidateConnection } = connectionTypes(
+  "AllocationCandidate",
+  () => AllocationCandidate,
+);
+export type AllocationCandidatePage = Connection<AllocationCandidate>;
+
+@ArgsType()
+export class ExplainAllocationArgs extends PageArgs {
+  @Field(() => String, { nullable: true, description: "The reference of an instance. Give this or `request`." })
+  instance?: string | null;
+
+  @Field(() => RequestInstanceInput, { nullable: true, description: "A request as it would be made." })
+  request?: RequestInstanceInput | null;
 }
 
 @InputType({ description: "Which instance." })

@@ -4,10 +4,12 @@ import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog } from "../../../common/event-log.js";
 import type { Caller } from "../../../common/identity.js";
+import { pagePerParent } from "../../../common/page-per-parent.js";
 import type { Page } from "../../../common/pagination.js";
 import { InstanceEntity } from "../instance/instance.entity.js";
 import type { ReportedState } from "../instance/instance.state.js";
-import { pagePerParent } from "../page-per-parent.js";
+import { lockInstanceIn } from "../instance/lock-instance.js";
+import { leaveEndedHost } from "../instance/place-instance.js";
 import { computerOfPartition, lockComputer, raiseComputer, raisePartitions } from "../revision.js";
 import { speaksForComputer, visiblePartitions } from "../visibility.js";
 import { PartitionEntity } from "./partition.entity.js";
@@ -44,7 +46,15 @@ export class PartitionService {
 
   /** One page of partitions for each of the computers, in one go. */
   async partitionsOfComputers(caller: Caller, references: readonly string[], page: Page): Promise<PartitionRow[][]> {
-    return pagePerParent(this.#orm.em.fork(), PartitionEntity, references, visiblePartitions(caller), page);
+    return pagePerParent(this.#orm.em.fork(), {
+      entity: PartitionEntity,
+      parents: references,
+      parentSql: '"row"."computer_reference"',
+      parentOf: (row) => row.computerReference,
+      key: "key",
+      where: { $and: [{ computerReference: { $in: [...references] } }, visiblePartitions(caller)] },
+      page,
+    });
   }
 
   async partitionsByKey(caller: Caller, keys: readonly string[]): Promise<(PartitionRow | null)[]> {
@@ -96,6 +106,7 @@ export class PartitionService {
         instance.partitionKey = null;
         partition.instanceReference = null;
         partition.owner = null;
+        await leaveEndedHost(em, key);
         if (!partition.isListed) em.remove(partition);
       }
       const subject = { key, project: partition.project, owner: instance.owner, instance: instance.reference };
@@ -109,10 +120,11 @@ export class PartitionService {
   /** Raises every partition of the trees that a bang is about, once per event; the consumer's position says which were done. */
   async applyBang(em: EntityManager, bang: { computer: string; partition: string | null }): Promise<void> {
     const banged = bang.partition
-      ? await em.find(InstanceEntity, { partitionKey: bang.partition, allocation: "ALLOCATED" })
+      ? await em.find(InstanceEntity, { partitionKey: bang.partition, allocation: "ALLOCATED", isShared: false })
       : await em.find(InstanceEntity, {
           partitionKey: { $gte: `${bang.computer}/`, $lt: `${bang.computer}0` },
           allocation: "ALLOCATED",
+          isShared: false,
         });
     if (banged.length === 0) return;
     const roots = [...new Set(banged.map((instance) => instance.rootReference))];
@@ -153,18 +165,16 @@ function partitionReported(
   return { kind: "PartitionReported", subject: key, project, actor, cause, payload: { state, instance, owner } };
 }
 
-/** The instance in a partition, locked: instances are locked before computers everywhere. */
-export async function lockInstanceIn(em: EntityManager, partitionKey: string) {
-  const [row] = await em.execute<{ reference: string }[]>(
-    "select reference from computer.instance where partition_key = ? and allocation = 'ALLOCATED' and not is_shared for update",
-    [partitionKey],
-  );
-  return row ? em.findOneOrFail(InstanceEntity, { reference: row.reference }) : null;
-}
-
 /** A parent is freed after its children: until then its node's report is answered and not yet acted upon. */
 async function hasLiveChildren(em: EntityManager, reference: string): Promise<boolean> {
   return (await em.count(InstanceEntity, { parentReference: reference, allocation: { $ne: "RELEASED" } })) > 0;
+}
+
+/** The node of the partition's computer, the instance that is in it, or the administrator. */
+export async function speaksForPartition(em: EntityManager, caller: Caller, key: string): Promise<boolean> {
+  if (speaksForComputer(caller, computerOfPartition(key))) return true;
+  if (caller.kind !== "instance") return false;
+  return (await em.count(PartitionEntity, { key, instanceReference: caller.subject })) > 0;
 }
 
 export function speaksForInstance(caller: Caller, reference: string | undefined): boolean {
