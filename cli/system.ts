@@ -35,7 +35,7 @@ async function openDoors(
   log: Logger,
   resources: Awaited<ReturnType<typeof openResources>>,
 ): Promise<System> {
-  const { tokens, eventLog, adminToken, closer } = resources;
+  const { tokens, certificates, eventLog, adminToken, closer } = resources;
   // With port 0 the address is known once the door is open, which is before anybody can ask for it.
   let slapUrl = slapUrlOf(config);
   const masterUrl = (credential: string) => `${slapUrl}/k/${credential}/`;
@@ -60,8 +60,13 @@ async function openDoors(
         ...computer.services,
         bangs: monitoring.services.bangs,
         releases: catalog.services.releases,
+        certificates: identity.services.certificates,
+        registrations: identity.services.registrations,
         computerInformation: new ComputerInformation(computer.services.nodeViews),
       },
+      tlsPort: config.slapTlsPort ?? null,
+      certificates,
+      publicUrl: config.slapUrl?.replace(/\/+$/, ""),
       checkReady: () => Promise.all([eventLog.ping(), computer.checkReady()]),
     }),
   );

@@ -29,6 +29,7 @@ const environment = z.object({
   SLAPGRAPH_GATEWAY_PORT: port.default(4000),
   SLAPGRAPH_SLAP_PORT: port.default(4001),
   SLAPGRAPH_SHACACHE_PORT: port.default(4002),
+  SLAPGRAPH_SLAP_TLS_PORT: port.optional(),
   SLAPGRAPH_SLAP_URL: httpUrl.optional(),
   SLAPGRAPH_ADMIN_TOKEN: z
     .string()
@@ -70,6 +71,8 @@ export interface Config {
   host: string;
   gatewayPort: number;
   slapPort: number;
+  /** Where nodes come in with client certificates; no such listener when it is not set. */
+  slapTlsPort: number | undefined;
   shacachePort: number;
   /** The SLAP door's address as nodes reach it, where it differs from host and port (a proxy in front). */
   slapUrl: string | undefined;
@@ -130,6 +133,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     host: value.SLAPGRAPH_HOST,
     gatewayPort: value.SLAPGRAPH_GATEWAY_PORT,
     slapPort: value.SLAPGRAPH_SLAP_PORT,
+    slapTlsPort: value.SLAPGRAPH_SLAP_TLS_PORT,
     shacachePort: value.SLAPGRAPH_SHACACHE_PORT,
     slapUrl: value.SLAPGRAPH_SLAP_URL,
     adminToken: value.SLAPGRAPH_ADMIN_TOKEN,

@@ -5,6 +5,7 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { exportJWK, generateKeyPair, type JWK } from "jose";
+import { CertificateAuthority, createAuthority } from "./certificates.js";
 import { ConfigError } from "./config.js";
 
 /** The folder that a single machine's state lives in. Others may pass through it (PostgreSQL runs as its own user), not list it. */
@@ -96,6 +97,17 @@ export async function readSigningKeys(dataDir: string): Promise<JWK[]> {
     return (JSON.parse(text) as { keys: JWK[] }).keys;
   } catch (error) {
     throw new ConfigError(`${file} is not a JSON Web Key set: ${(error as Error).message}`);
+  }
+}
+
+/** The authority that signs client certificates for the TLS listeners. */
+export async function readCertificateAuthority(dataDir: string): Promise<CertificateAuthority> {
+  const file = path.join(dataDir, "certificate-authority.pem");
+  const pem = await makeOnce(file, createAuthority);
+  try {
+    return await CertificateAuthority.open(pem);
+  } catch (error) {
+    throw new ConfigError(`${file} holds no key and certificate: ${(error as Error).message}`);
   }
 }
 

@@ -1,4 +1,5 @@
 import http from "node:http";
+import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { ConfigError } from "./config.js";
@@ -14,6 +15,8 @@ export interface DoorOptions {
   /** The variable to name when the port is busy. */
   portVariable: string;
   handler: Handler;
+  /** The listener's own key and certificate, and the authority whose client certificates it asks for; plain HTTP without. */
+  tls?: { key: string; cert: string; ca: string };
   /** Throws while something that the door needs does not answer. */
   checkReady: () => Promise<unknown>;
   log: Logger;
@@ -34,14 +37,21 @@ collectDefaultMetrics({ register: metrics });
 /** A node:http server with `/livez`, `/readyz` and `/metrics`; what it closes, it drains first. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   let stopping = false;
-  const server = http.createServer((request, response) => {
+  const listener: Handler = (request: http.IncomingMessage, response: http.ServerResponse) => {
     const path = (request.url ?? "").split("?", 1)[0];
     if (request.method === "GET" && path === "/livez") return sendText(response, 200, "alive\n");
     if (request.method === "GET" && path === "/readyz") return void answerReadiness(options, stopping, response);
     if (request.method === "GET" && path === "/metrics") return void answerMetrics(response);
     if (stopping) response.setHeader("connection", "close");
     return options.handler(request, response);
-  });
+  };
+  // A connection without a certificate, or with a wrong one, is answered: by the handler, with a code.
+  const server = options.tls
+    ? https.createServer(
+        { ...options.tls, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.2" },
+        listener,
+      )
+    : http.createServer(listener);
   // Long uploads and event streams have no total time limit; what stalls is cut by whoever reads it.
   server.requestTimeout = 0;
   server.headersTimeout = 60_000;
@@ -58,7 +68,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   const { port } = server.address() as AddressInfo;
   const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   return {
-    url: `http://${host}:${port}`,
+    url: `${options.tls ? "https" : "http"}://${host}:${port}`,
     server,
     close: async () => {
       stopping = true;

@@ -157,7 +157,8 @@ export class TokenAuthority {
 
 const maxTokenLength = 4096;
 
-function tokenOfAuthorization(header: string | null | undefined): string | null {
+/** The token in an `Authorization` header: Bearer, or the password of Basic. Null for any other. */
+export function tokenOfAuthorization(header: string | null | undefined): string | null {
   if (!header || header.length > maxTokenLength * 2) return null;
   const [, scheme, value] = /^(\S+)\s+(\S+)$/.exec(header.trim()) ?? [];
   if (!scheme || !value) return null;

@@ -1,5 +1,12 @@
 import type { Config } from "./config.js";
-import { lockDataDir, openDataDir, readAdminToken, readDatabasePassword, readSigningKeys } from "./data-dir.js";
+import {
+  lockDataDir,
+  openDataDir,
+  readAdminToken,
+  readCertificateAuthority,
+  readDatabasePassword,
+  readSigningKeys,
+} from "./data-dir.js";
 import { startEmbeddedPostgres } from "./embedded-postgres.js";
 import { EventLog } from "./event-log.js";
 import { TokenAuthority } from "./identity.js";
@@ -40,7 +47,8 @@ export async function openResources(config: Config, log: Logger): Promise<Resour
     const revocations = await RevocationList.open(eventLog.orm, eventLog, log);
     closer.add("revocations", () => revocations.close());
     const tokens = new TokenAuthority(await readSigningKeys(config.dataDir), adminToken, revocations.isRevoked);
-    return { databaseUrl, eventLog, tokens, log, adminToken, closer };
+    const certificates = await readCertificateAuthority(config.dataDir);
+    return { databaseUrl, eventLog, tokens, revocations, certificates, log, adminToken, closer };
   } catch (error) {
     await closer.close(log);
     throw error;

@@ -34,6 +34,11 @@ export class RevocationList {
     return list;
   }
 
+  /** What this process has just revoked is refused here at once; other processes learn of it by the log. */
+  add(tokenId: string): void {
+    this.#revoked.add(tokenId);
+  }
+
   readonly isRevoked = (tokenId: string): boolean => this.#revoked.has(tokenId);
 
   async close(): Promise<void> {

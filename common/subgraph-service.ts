@@ -1,6 +1,8 @@
+import type { CertificateAuthority } from "./certificates.js";
 import type { EventLog } from "./event-log.js";
 import type { TokenAuthority } from "./identity.js";
 import type { Logger } from "./log.js";
+import type { RevocationList } from "./revocations.js";
 import type { Subgraph } from "./subgraph.js";
 
 /** What a subgraph stands on, opened once per process. */
@@ -8,6 +10,8 @@ export interface SubgraphResources {
   databaseUrl: string;
   eventLog: EventLog;
   tokens: TokenAuthority;
+  revocations: RevocationList;
+  certificates: CertificateAuthority;
   log: Logger;
 }
 

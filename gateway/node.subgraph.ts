@@ -14,6 +14,8 @@ export const owners = {
   Project: "identity",
   Person: "identity",
   Token: "identity",
+  Certificate: "identity",
+  RegistrationToken: "identity",
   SoftwareProduct: "catalog",
   SoftwareRelease: "catalog",
   Computer: "computer",

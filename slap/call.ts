@@ -1,6 +1,8 @@
 import type http from "node:http";
+import { TLSSocket } from "node:tls";
+import type { CertificateAuthority } from "../common/certificates.js";
 import { AppError } from "../common/errors.js";
-import type { Caller, TokenAuthority } from "../common/identity.js";
+import { type Caller, type TokenAuthority, tokenOfAuthorization } from "../common/identity.js";
 import { partitionKeyOf } from "./codec.js";
 
 /** Build logs come as form fields, percent-encoded; the XML inside is bounded again by its own reader. */
@@ -12,8 +14,19 @@ export interface SlapCall {
   caller: Caller;
   endpoint: string;
   fields: URLSearchParams;
+  /** The body as it came, where it is no form. */
+  body: string;
   /** The partition that `X-SlapPartition` names. A claim about what is meant, never a proof of who calls (§8.2). */
   partitionHeader: { computerReference: string; partitionReference: string } | null;
+  /** This door as the caller reached it, with the credential that the links it follows have to carry. No slash at the end. */
+  baseUrl: string;
+}
+
+/** What says who calls, and under which address the door is known where it is not the one that was called. */
+export interface Credentials {
+  tokens: TokenAuthority;
+  certificates: CertificateAuthority;
+  publicUrl: string | undefined;
 }
 
 /** `/k/<token>/<endpoint>` or `/<endpoint>` with an Authorization header: the token in the path is what every client sends always. */
@@ -24,17 +37,46 @@ export function parseTarget(target: string): { token: string | null; endpoint: s
   return { token: null, endpoint: path.slice(1), query };
 }
 
-export async function readCall(request: http.IncomingMessage, tokens: TokenAuthority): Promise<SlapCall> {
-  const { token, endpoint, query } = parseTarget(request.url ?? "/");
+export async function readCall(request: http.IncomingMessage, credentials: Credentials): Promise<SlapCall> {
+  const { token: inPath, endpoint, query } = parseTarget(request.url ?? "/");
+  const { caller, token } = await callerOf(request, inPath, credentials);
   const header = request.headers.authorization;
-  const caller = token === null ? await tokens.verifyAuthorization(header) : await tokens.verify(token);
-  const fields = new URLSearchParams(request.method === "POST" ? await readBody(request) : query);
+  const body = request.method === "POST" ? await readBody(request) : "";
   return {
     caller,
     endpoint,
-    fields,
+    fields: new URLSearchParams(request.method === "POST" ? body : query),
+    body,
     partitionHeader: parsePartitionHeader(header ?? request.headers["x-slappartition"]),
+    baseUrl: originOf(request, credentials.publicUrl) + (token === null ? "" : `/k/${token}`),
   };
+}
+
+/** By the token in the path, else by the client certificate of the connection, else by an Authorization header. */
+async function callerOf(
+  request: http.IncomingMessage,
+  inPath: string | null,
+  { tokens, certificates }: Credentials,
+): Promise<{ caller: Caller; token: string | null }> {
+  if (inPath !== null) return { caller: await tokens.verify(inPath), token: inPath };
+  const certificate = request.socket instanceof TLSSocket ? request.socket.getPeerX509Certificate() : undefined;
+  if (certificate) {
+    const caller = certificates.callerOf(certificate);
+    tokens.assertStillValid(caller);
+    return { caller, token: null };
+  }
+  const token = tokenOfAuthorization(request.headers.authorization);
+  if (token === null) throw new AppError("UNAUTHENTICATED", "No credential came with the call.");
+  return { caller: await tokens.verify(token), token };
+}
+
+function originOf(request: http.IncomingMessage, publicUrl: string | undefined): string {
+  const isTls = request.socket instanceof TLSSocket;
+  if (publicUrl !== undefined && !isTls) return publicUrl;
+  const host = request.headers.host ?? "";
+  if (!/^[\w.-]+(:\d+)?$|^\[[\da-f:.]+\](:\d+)?$/i.test(host))
+    throw new AppError("BAD_USER_INPUT", "The Host header names no host.");
+  return `${isTls ? "https" : "http"}://${host}`;
 }
 
 /** A field's value. The client sends None as the word `None`, which is absence in any case. */
@@ -74,7 +116,7 @@ function parsePartitionHeader(header: string | string[] | undefined): SlapCall["
   return match?.[1] && match[2] ? { computerReference: match[1], partitionReference: match[2] } : null;
 }
 
-async function readBody(request: http.IncomingMessage): Promise<string> {
+export async function readBody(request: http.IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   request.setTimeout(bodyStallMs, () => request.destroy());

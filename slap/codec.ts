@@ -1,5 +1,6 @@
 import { AppError } from "../common/errors.js";
-import type { FormatReport } from "../subgraphs/computer/computer/computer.service.js";
+import type { ComputerRow, FormatReport } from "../subgraphs/computer/computer/computer.service.js";
+import type { InstallationRow } from "../subgraphs/computer/installation/installation.service.js";
 import type { InstanceRow } from "../subgraphs/computer/instance/instance.service.js";
 import type { RequestedState } from "../subgraphs/computer/instance/instance.state.js";
 import type { HostedPartition, NodeView } from "../subgraphs/computer/node-view.js";
@@ -138,8 +139,19 @@ export function toWireParameters(parameters: Record<string, unknown>): Record<st
 }
 
 /** The text that decides whether the node reports again: `#access` when all is well, `#error` when it is not (§5.2). */
-export function accessStatus({ partition, instance }: HostedPartition): string {
-  switch (partition.state) {
+export function accessStatus({
+  partition,
+  instance,
+}: {
+  partition: PartitionRow | null;
+  instance: InstanceRow | null;
+}): string {
+  const nothing = `#error no data found for ${instance?.reference ?? partition?.key}`;
+  if (instance?.isShared) {
+    if (instance.reportedState === "ERROR") return `#error while instanciating: ${instance.reference}`;
+    return instance.reportedState === "STARTED" ? "#access Instance correctly started" : nothing;
+  }
+  switch (partition?.state) {
     case "STARTED":
       return "#access Instance correctly started";
     case "STOPPED":
@@ -149,8 +161,33 @@ export function accessStatus({ partition, instance }: HostedPartition): string {
     case "DESTROYING":
       return "#access Instance correctly stopped";
     default:
-      return `#error no data found for ${instance?.reference ?? partition.key}`;
+      return nothing;
   }
+}
+
+/** The ERP5 master's texts (§2.1). */
+export function installationStatus({ url, reportedState }: InstallationRow): string {
+  switch (reportedState) {
+    case "AVAILABLE":
+      return `#access software release ${url} available`;
+    case "BUILDING":
+      return `#building software release ${url}`;
+    case "ERROR":
+      return `#error while installing ${url}`;
+    case "DESTROYED":
+      return `#access software release ${url} destroyed`;
+    default:
+      return `#error no data found for ${url}`;
+  }
+}
+
+export function computerStatus({ reference, liveness }: ComputerRow): string {
+  return liveness === "ONLINE" ? `#access ${reference} is online` : `#error ${reference} is ${liveness.toLowerCase()}`;
+}
+
+/** What getComputerStatus and its kin answer: a text that begins with #access, #building or #error, and since when. */
+export function statusOf(reference: string, text: string, since: Date): DumpableRecord {
+  return { created_at: since.toUTCString(), since: since.toUTCString(), reference, text, user: "SlapOS Master" };
 }
 
 export function encodeComputer(view: NodeView): MarshalObject {

@@ -20,6 +20,9 @@ export class ComputerInformation {
   }
 
   async read(caller: Caller, reference: string): Promise<Buffer> {
+    if (caller.kind === "instance") {
+      return Buffer.from(dumps(encodeComputer(await this.#nodeViews.viewOfInstance(caller, reference))));
+    }
     const revision = await this.#nodeViews.revisionOf(caller, reference);
     const cached = this.#cache.get(reference);
     if (cached?.revision === revision) {

@@ -1,32 +1,44 @@
 import { AppError } from "../common/errors.js";
+import type { Caller } from "../common/identity.js";
 import type { ReleaseService } from "../subgraphs/catalog/release/release.service.js";
 import type { ComputerServices } from "../subgraphs/computer/context.js";
+import { installationKey } from "../subgraphs/computer/installation/installation.service.js";
 import type { NodeViewService } from "../subgraphs/computer/node-view.js";
+import type { CertificateService } from "../subgraphs/identity/certificate/certificate.service.js";
+import type { RegistrationService } from "../subgraphs/identity/registration/registration.service.js";
 import type { BangService } from "../subgraphs/monitoring/bang/bang.service.js";
 import { optional, partitionOfCall, required, type SlapCall } from "./call.js";
 import {
+  accessStatus,
+  computerStatus,
   decodeFlag,
   decodeFormat,
   decodeState,
   decodeTextDictionary,
   encodeInstance,
   encodePartition,
+  installationStatus,
   partitionKeyOf,
+  statusOf,
 } from "./codec.js";
 import type { ComputerInformation } from "./computer-information.js";
-import { dumps } from "./xml-marshaller.js";
+import { hateoasPath } from "./hateoas.js";
+import { checkUsageReport } from "./usage-report.js";
+import { dumps, MarshalObject, MarshalTuple } from "./xml-marshaller.js";
 
 export interface SlapServices extends ComputerServices {
   nodeViews: NodeViewService;
   bangs: Pick<BangService, "bangPartition" | "bangComputer">;
   releases: Pick<ReleaseService, "releaseUrlsOfProduct" | "releaseUrlsLike">;
+  certificates: CertificateService;
+  registrations: RegistrationService;
   computerInformation: ComputerInformation;
 }
 
 /** What a route answers with status 200: XML where the client parses it, else a word that it ignores. */
-export type SlapAnswer = { xml: string | Buffer } | { text: string };
+export type SlapAnswer = { xml: string | Buffer } | { text: string } | { json: object; status?: number };
 
-type Route = (call: SlapCall, services: SlapServices) => Promise<SlapAnswer>;
+export type Route = (call: SlapCall, services: SlapServices) => Promise<SlapAnswer>;
 
 const done: SlapAnswer = { text: "done" };
 
@@ -49,11 +61,42 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
       return { xml: dumps(encodePartition(await nodeViews.partitionOf(caller, key))) };
     },
 
-    // Certificates come with the TLS listener; an empty pair is what slapproxy answers, and plain http never uses it.
-    getComputerPartitionCertificate: async (call, { nodeViews }) => {
-      await nodeViews.partitionOf(call.caller, partitionOfCall(call));
-      return { xml: dumps({ certificate: "", key: "" }) };
+    getComputerPartitionCertificate: async (call, { nodeViews, certificates }) => {
+      const { instance } = await nodeViews.partitionOf(call.caller, partitionOfCall(call));
+      if (!instance) throw new AppError("NOT_FOUND", "The partition holds no instance.");
+      const { reference, project } = instance;
+      const { certificate, key } = await certificates.instanceCertificate(call.caller, { reference, project });
+      return { xml: dumps({ certificate, key }) };
     },
+
+    // Plain text, and without a newline: the client takes the whole body for the address.
+    getHateoasUrl: async ({ baseUrl }) => ({ text: `${baseUrl}/${hateoasPath}` }),
+
+    getComputerStatus: async ({ caller, fields }, { computers }) => {
+      const [computer] = await computers.computersByReference(caller, [required(fields, "computer_id")]);
+      if (!computer) throw new AppError("NOT_FOUND", "There is no such computer.");
+      return { xml: dumps(statusOf(computer.reference, computerStatus(computer), computer.livenessSince)) };
+    },
+
+    getComputerPartitionStatus: async (call, { nodeViews }) => {
+      const hosted = await nodeViews.partitionOf(call.caller, partitionOfCall(call));
+      const reference = hosted.instance?.reference ?? hosted.partition.key;
+      return { xml: dumps(statusOf(reference, accessStatus(hosted), hosted.partition.stateSince)) };
+    },
+
+    getSoftwareInstallationStatus: async ({ caller, fields }, { installations }) => {
+      const url = required(fields, "url");
+      const key = installationKey(required(fields, "computer_id"), url);
+      const [row] = await installations.installationsByKey(caller, [key]);
+      if (!row) throw new AppError("NOT_FOUND", "The computer was not asked to install that.");
+      return { xml: dumps(statusOf(url, installationStatus(row), row.reportedSince)) };
+    },
+
+    getHostingSubscriptionIpList: async (call, { nodeViews }) => ({
+      xml: dumps(
+        (await nodeViews.addressesOfTree(call.caller, partitionOfCall(call))).map((one) => new MarshalTuple(one)),
+      ),
+    }),
 
     getSoftwareReleaseListFromSoftwareProduct: async ({ caller, fields }, { releases }) => {
       const product = optional(fields, "software_product_reference");
@@ -162,7 +205,12 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
     },
 
     softwareInstanceBang: async (call, { bangs }) => {
-      await bangs.bangPartition(call.caller, partitionOfCall(call), messageOf(call.fields));
+      try {
+        await bangs.bangPartition(call.caller, partitionOfCall(call), messageOf(call.fields));
+      } catch (error) {
+        // The instance went while its promise failed: there is nothing left to process, which the node cannot help.
+        if (!(error instanceof AppError && error.code === "STATE_CONFLICT")) throw error;
+      }
       return done;
     },
 
@@ -174,6 +222,30 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
     softwareInstanceRename: async (call, { instances }) => {
       const shared = optional(call.fields, "slave_reference");
       await instances.renameInPartition(call.caller, partitionOfCall(call), shared, required(call.fields, "new_name"));
+      return done;
+    },
+
+    useComputer: async ({ caller, fields }, { usage }) => {
+      const tioxml = checkUsageReport(fields.get("use_string") ?? "");
+      await usage.reportUsage(caller, required(fields, "computer_id"), tioxml);
+      return done;
+    },
+
+    requestComputer: async ({ caller, fields }, { computers }) => {
+      const title = required(fields, "computer_title");
+      const { reference } = await computers.requestComputer(caller, title, optional(fields, "project_reference"));
+      return { xml: dumps(new MarshalObject("Computer", [reference], { _computer_id: reference })) };
+    },
+
+    generateComputerCertificate: async ({ caller, fields }, services) => {
+      const computer = await computerOf(caller, required(fields, "computer_id"), services);
+      const { certificate, key } = await services.certificates.createComputerCertificate(caller, computer);
+      return { xml: dumps({ certificate, key }) };
+    },
+
+    revokeComputerCertificate: async ({ caller, fields }, services) => {
+      const computer = await computerOf(caller, required(fields, "computer_id"), services);
+      await services.certificates.revokeComputerCertificate(caller, computer);
       return done;
     },
 
@@ -218,6 +290,13 @@ async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapSe
   throw new AppError("NOT_READY", "The instance waits for a partition. Its pendingReasons in GraphQL say why.");
 }
 
+/** What the computer subgraph vouches for: the computer exists, in this project, and the caller sees it. */
+export async function computerOf(caller: Caller, reference: string, { computers }: SlapServices) {
+  const [row] = await computers.computersByReference(caller, [reference]);
+  if (!row) throw new AppError("NOT_FOUND", "There is no such computer.");
+  return { reference: row.reference, project: row.project };
+}
+
 const maxBangMessageLength = 5_000;
 
 function messageOf(fields: URLSearchParams): string {
@@ -225,7 +304,7 @@ function messageOf(fields: URLSearchParams): string {
 }
 
 /** Control characters are illegal in the XML that these texts go back out in (§1.4). */
-function withoutControlCharacters(text: string): string {
+export function withoutControlCharacters(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is removed here.
   return text.replaceAll(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, "");
 }

@@ -1,32 +1,51 @@
 import type http from "node:http";
 import { toAppError } from "../common/errors.js";
 import { type Door, openDoor, publicTarget, requestIdOf, sendText } from "../common/http-door.js";
-import type { TokenAuthority } from "../common/identity.js";
 import { type Logger, maskPath } from "../common/log.js";
-import { parseTarget, readCall } from "./call.js";
-import { routes, type SlapServices } from "./routes.js";
+import { type Credentials, parseTarget, readCall } from "./call.js";
+import { answerHateoas, isHateoas } from "./hateoas.js";
+import { answerJsonRpc, isJsonRpc, refuseJsonRpc } from "./json-rpc.js";
+import { register, registerEndpoint } from "./register.js";
+import { type Route, routes, type SlapAnswer, type SlapServices } from "./routes.js";
 
-export interface SlapDoorOptions {
+export interface SlapDoorOptions extends Credentials {
   host: string;
   port: number;
+  /** Where nodes come in with client certificates; null where there is no such listener. */
+  tlsPort: number | null;
   services: SlapServices;
-  tokens: TokenAuthority;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
 
+export interface SlapDoor extends Door {
+  /** The TLS listener's address, if it is open. */
+  tlsUrl: string | null;
+}
+
 /** Door 2: the SLAP protocol turned into calls of the same services that GraphQL uses. */
-export function startSlap(options: SlapDoorOptions): Promise<Door> {
-  const { host, port, checkReady, log } = options;
-  return openDoor({
-    name: "SLAP",
-    host,
-    port,
-    portVariable: "SLAPGRAPH_SLAP_PORT",
-    checkReady,
-    log,
-    handler: (request, response) => void answer(request, response, options),
-  });
+export async function startSlap(options: SlapDoorOptions): Promise<SlapDoor> {
+  const { host, port, tlsPort, checkReady, certificates, publicUrl, log } = options;
+  const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
+    void answer(request, response, options);
+  const shared = { name: "SLAP", host, checkReady, log, handler };
+  const door = await openDoor({ ...shared, port, portVariable: "SLAPGRAPH_SLAP_PORT" });
+  if (tlsPort === null) return { ...door, tlsUrl: null };
+  const names = ["localhost", "127.0.0.1", host, ...(publicUrl === undefined ? [] : [new URL(publicUrl).hostname])];
+  try {
+    const tlsDoor = await openDoor({
+      ...shared,
+      name: "SLAP TLS",
+      port: tlsPort,
+      portVariable: "SLAPGRAPH_SLAP_TLS_PORT",
+      tls: { ...(await certificates.issueForServer(names)), ca: certificates.pem },
+    });
+    const close = async () => void (await Promise.all([door.close(), tlsDoor.close()]));
+    return { ...door, tlsUrl: tlsDoor.url, close };
+  } catch (error) {
+    await door.close();
+    throw error;
+  }
 }
 
 /** Every request ends here, one way or another, and is logged once. */
@@ -35,35 +54,36 @@ async function answer(
   response: http.ServerResponse,
   options: SlapDoorOptions,
 ): Promise<void> {
-  const { services, tokens, log } = options;
+  const { services, log } = options;
   const requestId = requestIdOf(request.headers["x-request-id"]);
   const startedAt = performance.now();
   response.setHeader("x-request-id", requestId);
+  const { endpoint } = parseTarget(request.url ?? "/");
   try {
-    const { endpoint } = parseTarget(request.url ?? "/");
-    const method = request.method === "GET" || request.method === "POST" ? routes[request.method] : {};
-    const route = Object.hasOwn(method, endpoint) ? method[endpoint as keyof typeof method] : undefined;
+    if (request.method === "POST" && endpoint === registerEndpoint) {
+      return sendAnswer(response, await register(request, services));
+    }
     // The credential is checked first, so that a stranger learns nothing of what exists, paths included.
-    const call = await readCall(request, tokens);
+    const call = await readCall(request, options);
+    const route = routeOf(request.method, endpoint);
     if (!route) return sendText(response, 404, "NOT_FOUND: there is no such endpoint.\n");
     services.computers
       .noteContact(call.caller)
       .catch((error) => log.warn({ err: error, requestId }, "a contact was not noted"));
-    const result = await route(call, services);
-    if ("text" in result) sendText(response, 200, result.text);
-    else sendXml(response, result.xml);
+    sendAnswer(response, await route(call, services));
   } catch (error) {
     const appError = toAppError(error);
     // The client knows 200, 404 and 408; a fault of ours is 503, "try again", whatever it was.
-    const status = appError.httpStatus >= 500 ? 503 : appError.httpStatus;
-    if (status === 503)
+    const isFault = appError.httpStatus >= 500;
+    if (isFault)
       log.error({ err: appError.cause ?? appError, requestId, target: publicTarget(request) }, "a SLAP call failed");
     if (response.headersSent || response.destroyed) return void response.destroy();
-    if (status === 503) response.setHeader("retry-after", "5");
-    if (status === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
+    if (isFault) response.setHeader("retry-after", "5");
+    if (appError.httpStatus === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
     // A body that was not read would be taken for the next request on this connection.
     if (!request.complete) response.setHeader("connection", "close");
-    sendText(response, status, `${appError.code}: ${maskPath(appError.message)}\n`);
+    if (isJsonRpc(endpoint)) return sendAnswer(response, refuseJsonRpc(appError));
+    sendText(response, isFault ? 503 : appError.httpStatus, `${appError.code}: ${maskPath(appError.message)}\n`);
   } finally {
     const ms = Math.round(performance.now() - startedAt);
     log.debug(
@@ -73,9 +93,26 @@ async function answer(
   }
 }
 
-function sendXml(response: http.ServerResponse, xml: string | Buffer): void {
-  const bytes = typeof xml === "string" ? Buffer.from(xml) : xml;
-  // Without the charset the client decodes text/xml as ISO-8859-1 (§1.1).
-  response.writeHead(200, { "content-type": "text/xml; charset=utf-8", "content-length": bytes.length });
+/** XML endpoints by their name, JSON-RPC methods and hypermedia by their prefix. Anything else is 404, never a page (§1.1). */
+function routeOf(method: string | undefined, endpoint: string): Route | undefined {
+  if (method === "POST" && isJsonRpc(endpoint)) return answerJsonRpc;
+  if (method === "GET" && isHateoas(endpoint)) return answerHateoas;
+  if (method !== "GET" && method !== "POST") return undefined;
+  return Object.hasOwn(routes[method], endpoint) ? routes[method][endpoint] : undefined;
+}
+
+function sendAnswer(response: http.ServerResponse, answer: SlapAnswer): void {
+  if ("text" in answer) sendText(response, 200, answer.text);
+  else if ("json" in answer) {
+    sendBytes(response, answer.status ?? 200, "application/json", Buffer.from(JSON.stringify(answer.json)));
+  } else {
+    const bytes = typeof answer.xml === "string" ? Buffer.from(answer.xml) : answer.xml;
+    // Without the charset the client decodes text/xml as ISO-8859-1 (§1.1).
+    sendBytes(response, 200, "text/xml; charset=utf-8", bytes);
+  }
+}
+
+function sendBytes(response: http.ServerResponse, status: number, type: string, bytes: Buffer): void {
+  response.writeHead(status, { "content-type": type, "content-length": bytes.length });
   response.end(bytes);
 }

@@ -9,12 +9,14 @@ import type { ComputerRow, ComputerService } from "./computer/computer.service.j
 import type { InstallationRow, InstallationService } from "./installation/installation.service.js";
 import type { InstanceRow, InstanceService } from "./instance/instance.service.js";
 import type { PartitionRow, PartitionService } from "./partition/partition.service.js";
+import type { UsageRow, UsageService } from "./usage/usage.service.js";
 
 export interface ComputerServices {
   computers: ComputerService;
   partitions: PartitionService;
   installations: InstallationService;
   instances: InstanceService;
+  usage: UsageService;
 }
 
 export interface ComputerLoaders {
@@ -27,6 +29,7 @@ export interface ComputerLoaders {
   partitionPages: (page: Page) => DataLoader<string, PartitionRow[]>;
   installationPages: (page: Page) => DataLoader<string, InstallationRow[]>;
   instancePages: (page: Page) => DataLoader<string, InstanceRow[]>;
+  usagePages: (page: Page) => DataLoader<string, UsageRow[]>;
   /** The event stream as the caller sees it; it ends when the caller's token stops being good. */
   follow: <Change>(
     after: string | null | undefined,
@@ -52,6 +55,7 @@ export function createComputerLoaders(services: ComputerServices, eventLog: Even
     instancePages: loadersPerPage((page, references) =>
       services.instances.instancesOfComputers(caller, references, page),
     ),
+    usagePages: loadersPerPage((page, references) => services.usage.usageOfComputers(caller, references, page)),
     follow: (after, toChange) =>
       streamEvents(eventLog, { after, toChange, assertAllowed: () => tokens.assertStillValid(caller) }),
   });

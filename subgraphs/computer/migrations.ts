@@ -108,7 +108,24 @@ class ShareInstances extends Migration {
   }
 }
 
+class KeepUsage extends Migration {
+  override up(): void {
+    this.addSql("create sequence computer.usage_number");
+    this.addSql(`create table computer.usage_report (
+      id text collate "C" primary key,
+      computer_reference text collate "C" not null references computer.computer,
+      project text not null,
+      at timestamptz not null,
+      tioxml text not null
+    )`);
+    this.addSql("create index usage_report_computer on computer.usage_report (computer_reference, id)");
+    // A computer that registers by its title is found by it.
+    this.addSql("create index computer_title on computer.computer (project, title)");
+  }
+}
+
 export const computerMigrations = [
   { name: "20261124_create_computer", class: CreateComputer },
   { name: "20261125_share_instances", class: ShareInstances },
+  { name: "20261126_keep_usage", class: KeepUsage },
 ];

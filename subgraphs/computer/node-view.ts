@@ -1,5 +1,6 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
 import type { EntityManager } from "../../common/database.js";
+import { AppError } from "../../common/errors.js";
 import type { Caller } from "../../common/identity.js";
 import { ComputerEntity } from "./computer/computer.entity.js";
 import { noComputer } from "./computer/computer.service.js";
@@ -7,10 +8,10 @@ import { InstallationEntity } from "./installation/installation.entity.js";
 import type { InstallationRow } from "./installation/installation.service.js";
 import { InstanceEntity } from "./instance/instance.entity.js";
 import type { InstanceRow } from "./instance/instance.service.js";
-import { PartitionEntity } from "./partition/partition.entity.js";
+import { type InterfaceAddress, PartitionEntity } from "./partition/partition.entity.js";
 import { noPartition, type PartitionRow } from "./partition/partition.service.js";
 import { computerOfPartition } from "./revision.js";
-import { speaksForComputer } from "./visibility.js";
+import { speaksForComputer, visibleInstances } from "./visibility.js";
 
 /** A partition as its node needs it: with its instance and the root of that instance's tree. */
 export interface HostedPartition {
@@ -19,6 +20,13 @@ export interface HostedPartition {
   root: InstanceRow | null;
   /** The shared instances that it is to serve: started ones only, in the order in which they were requested. */
   shared: InstanceRow[];
+}
+
+/** An instance with the partition that it is in, its host's for a shared one; null while it waits. */
+export interface PlacedInstance {
+  instance: InstanceRow;
+  root: InstanceRow | null;
+  partition: PartitionRow | null;
 }
 
 /** All that a node has to know, as of one revision of its computer. */
@@ -44,6 +52,22 @@ export class NodeViewService {
       : null;
     if (!row) throw noComputer(reference);
     return row.revision;
+  }
+
+  /** What an instance's own credential reads of its computer: its own partition, and no release. */
+  async viewOfInstance(caller: Caller, reference: string): Promise<NodeView> {
+    const em = this.#orm.em.fork();
+    const own =
+      caller.kind === "instance"
+        ? await em.findOne(PartitionEntity, { instanceReference: caller.subject, computerReference: reference })
+        : null;
+    if (!own) throw noComputer(reference);
+    return {
+      reference,
+      revision: own.revision,
+      installations: [],
+      partitions: [await this.partitionOf(caller, own.key)],
+    };
   }
 
   /** Read in one snapshot, so that no answer mixes two revisions. */
@@ -106,7 +130,77 @@ export class NodeViewService {
   async partitionOfInstance(instance: InstanceRow): Promise<PartitionRow | null> {
     return instance.partitionKey ? this.#orm.em.fork().findOne(PartitionEntity, { key: instance.partitionKey }) : null;
   }
+
+  /** An instance with its place. NOT_FOUND when the caller cannot see it or it has ended. */
+  async instanceOf(caller: Caller, reference: string): Promise<PlacedInstance> {
+    return this.#placed({ $and: [{ reference }, visibleInstances(caller), alive] }, reference);
+  }
+
+  /** The root of this title among those that the caller sees, its own before others'. */
+  async treeOf(caller: Caller, title: string): Promise<PlacedInstance> {
+    const roots = { $and: [{ title, parentReference: null }, visibleInstances(caller), alive] };
+    const rows = await this.#orm.em.fork().find(InstanceEntity, roots, { orderBy: { number: "asc" }, limit: maxTrees });
+    const row = rows.find((one) => one.owner === caller.subject) ?? rows[0];
+    return this.#placed({ reference: row?.reference ?? "" }, title);
+  }
+
+  /** The living members of a tree with their places, for whoever was just answered with its root. */
+  async membersOf(root: InstanceRow): Promise<PlacedInstance[]> {
+    const em = this.#orm.em.fork();
+    const members = await em.find(
+      InstanceEntity,
+      { rootReference: root.rootReference, ...alive },
+      { orderBy: { number: "asc" } },
+    );
+    const keys = members.flatMap((member) => member.partitionKey ?? []);
+    const partitions = await em.find(PartitionEntity, { key: { $in: keys } });
+    const byKey = new Map(partitions.map((partition) => [partition.key, partition]));
+    return members.map((instance) => ({ instance, root, partition: byKey.get(instance.partitionKey ?? "") ?? null }));
+  }
+
+  /** The roots of the trees that the caller sees, the oldest 1,000. */
+  async trees(caller: Caller): Promise<InstanceRow[]> {
+    const roots = { $and: [{ parentReference: null }, visibleInstances(caller), alive] };
+    return this.#orm.em.fork().find(InstanceEntity, roots, { orderBy: { number: "asc" }, limit: maxTrees });
+  }
+
+  /** The shared instances that an instance is to serve. */
+  async sharedOf(caller: Caller, reference: string): Promise<InstanceRow[]> {
+    const { instance } = await this.instanceOf(caller, reference);
+    if (instance.isShared || instance.partitionKey == null) return [];
+    return sharedIn(this.#orm.em.fork(), [instance.partitionKey]);
+  }
+
+  /** The addresses of all partitions of the tree that this partition's instance belongs to. */
+  async addressesOfTree(caller: Caller, key: string): Promise<InterfaceAddress[]> {
+    const { instance } = await this.partitionOf(caller, key);
+    if (!instance) return [];
+    const em = this.#orm.em.fork();
+    const members = await em.find(InstanceEntity, {
+      rootReference: instance.rootReference,
+      allocation: "ALLOCATED",
+      isShared: false,
+    });
+    const partitions = await em.find(
+      PartitionEntity,
+      { key: { $in: members.flatMap((member) => member.partitionKey ?? []) } },
+      { orderBy: { key: "asc" } },
+    );
+    return partitions.flatMap((partition) => partition.addresses);
+  }
+
+  async #placed(where: object, name: string): Promise<PlacedInstance> {
+    const em = this.#orm.em.fork();
+    const instance = await em.findOne(InstanceEntity, where);
+    if (!instance) throw new AppError("NOT_FOUND", `There is no instance ${name.slice(0, 80)}.`);
+    const root = await em.findOne(InstanceEntity, { reference: instance.rootReference });
+    const partition = instance.partitionKey ? await em.findOne(PartitionEntity, { key: instance.partitionKey }) : null;
+    return { instance, root, partition };
+  }
 }
+
+const maxTrees = 1_000;
+const alive = { allocation: { $ne: "RELEASED" as const } };
 
 function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
   return em.find(

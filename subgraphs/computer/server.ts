@@ -24,6 +24,8 @@ import { PartitionEntity } from "./partition/partition.entity.js";
 import { PartitionResolver, toPartition } from "./partition/partition.resolver.js";
 import { PartitionService } from "./partition/partition.service.js";
 import { ComputerPartition } from "./partition/partition.type.js";
+import { UsageEntity } from "./usage/usage.entity.js";
+import { UsageService } from "./usage/usage.service.js";
 
 export interface ComputerSubgraphService extends SubgraphService {
   services: ComputerServices & { nodeViews: NodeViewService };
@@ -39,7 +41,7 @@ export async function openComputer(
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "computer",
-    entities: [ComputerEntity, PartitionEntity, InstallationEntity, InstanceEntity],
+    entities: [ComputerEntity, PartitionEntity, InstallationEntity, InstanceEntity, UsageEntity],
     migrations: computerMigrations,
     poolSize: 12,
     log,
@@ -49,6 +51,7 @@ export async function openComputer(
     partitions: new PartitionService(orm, eventLog),
     installations: new InstallationService(orm, eventLog),
     instances: new InstanceService(orm, eventLog),
+    usage: new UsageService(orm, eventLog),
     nodeViews: new NodeViewService(orm),
   };
   const stopping = new AbortController();

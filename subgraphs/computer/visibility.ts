@@ -23,6 +23,15 @@ export function visibleInstallations(caller: Caller) {
   return caller.kind === "node" ? { computerReference: caller.subject, project: caller.project } : nothing;
 }
 
+/** What was consumed is for those who read all of the project, and for the node that said it. */
+export function visibleUsage(caller: Caller) {
+  if (caller.kind === "administrator") return {};
+  if (mayReadAll(caller, caller.project)) return { project: caller.project };
+  return caller.kind === "node"
+    ? { computerReference: caller.subject, project: caller.project }
+    : { id: { $in: [] as string[] } };
+}
+
 /** Owners and viewers see all partitions of the project, users those that hold their instances. */
 export function visiblePartitions(caller: Caller) {
   if (caller.kind === "administrator") return {};

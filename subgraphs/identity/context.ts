@@ -1,23 +1,38 @@
 import DataLoader from "dataloader";
 import type { Caller } from "../../common/identity.js";
 import type { SubgraphContext } from "../../common/subgraph.js";
+import type { CertificateRow, CertificateService } from "./certificate/certificate.service.js";
 import type { PersonRow, PersonService } from "./person/person.service.js";
 import type { ProjectRow, ProjectService } from "./project/project.service.js";
+import type { RegistrationService, RegistrationTokenView } from "./registration/registration.service.js";
 import type { TokenRow, TokenService } from "./token/token.service.js";
+
+export interface IdentityServices {
+  projects: ProjectService;
+  persons: PersonService;
+  tokens: TokenService;
+  certificates: CertificateService;
+  registrations: RegistrationService;
+}
 
 export interface IdentityLoaders {
   projects: DataLoader<string, ProjectRow | null>;
   persons: DataLoader<string, PersonRow | null>;
   tokens: DataLoader<string, TokenRow | null>;
+  certificates: DataLoader<string, CertificateRow | null>;
+  registrationTokens: DataLoader<string, RegistrationTokenView | null>;
 }
 
 export type IdentityContext = SubgraphContext<IdentityLoaders>;
 
 /** Each loader sees what its caller may see, so a join shows no more than a query would. */
-export function createIdentityLoaders(projects: ProjectService, persons: PersonService, tokens: TokenService) {
+export function createIdentityLoaders(services: IdentityServices) {
+  const { projects, persons, tokens, certificates, registrations } = services;
   return (caller: Caller): IdentityLoaders => ({
     projects: new DataLoader((names) => projects.projectsByName(caller, names)),
     persons: new DataLoader((subjects) => persons.personsBySubject(caller, subjects)),
     tokens: new DataLoader((ids) => tokens.tokensById(caller, ids)),
+    certificates: new DataLoader((ids) => certificates.certificatesById(caller, ids)),
+    registrationTokens: new DataLoader((ids) => registrations.registrationTokensById(caller, ids)),
   });
 }

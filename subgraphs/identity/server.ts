@@ -2,7 +2,11 @@ import { openDatabase, pingDatabase } from "../../common/database.js";
 import { naturalKeyOf } from "../../common/global-id.js";
 import { buildSubgraph, type EntityReference } from "../../common/subgraph.js";
 import type { SubgraphResources, SubgraphService } from "../../common/subgraph-service.js";
-import { createIdentityLoaders, type IdentityContext } from "./context.js";
+import { CertificateEntity } from "./certificate/certificate.entity.js";
+import { CertificateResolver, toCertificate } from "./certificate/certificate.resolver.js";
+import { CertificateService } from "./certificate/certificate.service.js";
+import { Certificate } from "./certificate/certificate.type.js";
+import { createIdentityLoaders, type IdentityContext, type IdentityServices } from "./context.js";
 import { identityMigrations } from "./migrations.js";
 import { PersonEntity } from "./person/person.entity.js";
 import { PersonResolver, toPerson } from "./person/person.resolver.js";
@@ -12,44 +16,68 @@ import { ProjectEntity } from "./project/project.entity.js";
 import { ProjectResolver, toProject } from "./project/project.resolver.js";
 import { ProjectService } from "./project/project.service.js";
 import { Project } from "./project/project.type.js";
+import { RegistrationEntity, RegistrationTokenEntity } from "./registration/registration.entity.js";
+import { RegistrationResolver, toRegistrationToken } from "./registration/registration.resolver.js";
+import { RegistrationService } from "./registration/registration.service.js";
+import { RegistrationToken } from "./registration/registration.type.js";
 import { TokenEntity } from "./token/token.entity.js";
 import { TokenResolver, toToken } from "./token/token.resolver.js";
 import { TokenService } from "./token/token.service.js";
 import { Token } from "./token/token.type.js";
 
+export interface IdentitySubgraphService extends SubgraphService {
+  services: IdentityServices;
+}
+
 /** Opens the identity subgraph on the shared database. */
-export async function openIdentity({
-  databaseUrl,
-  eventLog,
-  tokens,
-  log,
-}: SubgraphResources): Promise<SubgraphService> {
+export async function openIdentity(resources: SubgraphResources): Promise<IdentitySubgraphService> {
+  const { databaseUrl, eventLog, tokens, certificates, revocations, log } = resources;
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "identity",
-    entities: [ProjectEntity, PersonEntity, TokenEntity],
+    entities: [
+      ProjectEntity,
+      PersonEntity,
+      TokenEntity,
+      CertificateEntity,
+      RegistrationTokenEntity,
+      RegistrationEntity,
+    ],
     migrations: identityMigrations,
     poolSize: 4,
     log,
   });
-  const projectService = new ProjectService(orm, eventLog);
-  const personService = new PersonService(orm, eventLog);
-  const tokenService = new TokenService(orm, eventLog, tokens);
-  const subgraph = await buildIdentitySchema(projectService, personService, tokenService);
+  const services = {
+    projects: new ProjectService(orm, eventLog),
+    persons: new PersonService(orm, eventLog),
+    tokens: new TokenService(orm, eventLog, tokens),
+    certificates: new CertificateService(orm, eventLog, certificates, revocations),
+    registrations: new RegistrationService(orm, eventLog),
+  };
   return {
-    subgraph,
+    subgraph: await buildIdentitySchema(services),
+    services,
     startConsumers: () =>
-      eventLog.consume(orm, "identity", (em, events) => tokenService.recordIssuedTokens(em, events)),
+      eventLog.consume(orm, "identity", async (em, events, append) => {
+        await services.tokens.recordIssuedTokens(em, events);
+        await services.certificates.revokeOfReleasedInstances(em, events, append);
+      }),
     checkReady: () => pingDatabase(orm),
     close: () => orm.close(true),
   };
 }
 
-export function buildIdentitySchema(projects: ProjectService, persons: PersonService, tokens: TokenService) {
+export function buildIdentitySchema(services: IdentityServices) {
   return buildSubgraph({
     name: "identity",
-    resolvers: [new ProjectResolver(projects), new PersonResolver(persons), new TokenResolver(tokens)],
-    entityTypes: [Project, Person, Token],
+    resolvers: [
+      new ProjectResolver(services.projects),
+      new PersonResolver(services.persons),
+      new TokenResolver(services.tokens),
+      new CertificateResolver(services.certificates),
+      new RegistrationResolver(services.registrations),
+    ],
+    entityTypes: [Project, Person, Token, Certificate, RegistrationToken],
     references: {
       Project: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
         const row = await loaders.projects.load(naturalKeyOf("Project", id));
@@ -63,7 +91,15 @@ export function buildIdentitySchema(projects: ProjectService, persons: PersonSer
         const row = await loaders.tokens.load(naturalKeyOf("Token", id));
         return row && toToken(row);
       },
+      Certificate: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
+        const row = await loaders.certificates.load(naturalKeyOf("Certificate", id));
+        return row && toCertificate(row);
+      },
+      RegistrationToken: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
+        const row = await loaders.registrationTokens.load(naturalKeyOf("RegistrationToken", id));
+        return row && toRegistrationToken(row);
+      },
     },
-    createLoaders: createIdentityLoaders(projects, persons, tokens),
+    createLoaders: createIdentityLoaders(services),
   });
 }

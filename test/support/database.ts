@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { exportJWK, generateKeyPair } from "jose";
 import { Client } from "pg";
 import { inject } from "vitest";
+import { CertificateAuthority, createAuthority } from "../../common/certificates.js";
 import { EventLog } from "../../common/event-log.js";
 import { TokenAuthority } from "../../common/identity.js";
 import { createLogger } from "../../common/log.js";
@@ -47,6 +48,8 @@ export async function openTestResources(databaseUrl: string): Promise<TestResour
     databaseUrl,
     eventLog,
     tokens,
+    revocations,
+    certificates: await CertificateAuthority.open(await createAuthority()),
     log: testLog,
     close: async () => {
       await eventLog.stop();

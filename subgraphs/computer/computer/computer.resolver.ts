@@ -11,6 +11,7 @@ import { toInstance } from "../instance/instance.resolver.js";
 import { InstanceConnection, type InstancePage } from "../instance/instance.type.js";
 import { toPartition } from "../partition/partition.resolver.js";
 import { PartitionConnection, type PartitionPage } from "../partition/partition.type.js";
+import { toUsageReport, UsageReportConnection, type UsageReportPage } from "../usage/usage.type.js";
 import { mayHearOfComputer } from "../visibility.js";
 import type { ComputerRow, ComputerService } from "./computer.service.js";
 import type { Liveness } from "./computer.state.js";
@@ -116,6 +117,18 @@ export class ComputerResolver {
       (row) => row.reference,
       toInstance,
     );
+  }
+
+  @FieldResolver(() => UsageReportConnection, {
+    description: "What its node said that was consumed, oldest first: the last 750 reports. Empty for users.",
+  })
+  async usageReports(
+    @Root() computer: Computer,
+    @Args(() => PageArgs) args: PageArgs,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<UsageReportPage> {
+    const page = toPage(args);
+    return toConnection(await loaders.usagePages(page).load(computer.reference), page, (row) => row.id, toUsageReport);
   }
 
   @Mutation(() => CreateComputerPayload, {

@@ -115,6 +115,23 @@ export class ComputerService {
     });
   }
 
+  /** For SLAP: the project's computer of this title, made if there is none. Its reference is always a `COMP-n`. */
+  async requestComputer(caller: Caller, title: string, named?: string | null): Promise<ComputerRow> {
+    const project = projectOf(caller, named);
+    requireOwner(caller, project, "Requesting a computer");
+    if (title.trim() === "") throw new AppError("BAD_USER_INPUT", "A computer's title is missing.");
+    const present = await this.#orm.em
+      .fork()
+      .findOne(ComputerEntity, { project, title }, { orderBy: { createdAt: "asc", reference: "asc" } });
+    if (present && !present.reference.startsWith("COMP-")) {
+      throw new AppError(
+        "STATE_CONFLICT",
+        `${title} is the title of ${present.reference}, whose node is set up by hand.`,
+      );
+    }
+    return present ?? (await this.createComputer(caller, { title, project })).row;
+  }
+
   async computers(caller: Caller, page: Page): Promise<ComputerRow[]> {
     const { where, options } = keyset("reference", page);
     return this.#orm.em.fork().find(ComputerEntity, { $and: [where, visibleComputers(caller)] }, options);

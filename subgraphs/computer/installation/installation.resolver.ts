@@ -1,4 +1,5 @@
 import { Arg, Args, Ctx, FieldResolver, Mutation, Resolver, Root, Subscription } from "type-graphql";
+import { AppError } from "../../../common/errors.js";
 import type { StreamItem } from "../../../common/event-stream.js";
 import { toGlobalId } from "../../../common/global-id.js";
 import { AfterArgs } from "../../../common/pagination.type.js";
@@ -73,11 +74,15 @@ export class InstallationResolver {
     @Arg("input", () => SupplySoftwareInput, { description: "What and where." }) input: SupplySoftwareInput,
     @Ctx() { caller }: ComputerContext,
   ): Promise<SupplySoftwarePayload> {
-    return toPayload(async () => ({
-      installation: toInstallation(
-        await this.#service.withdrawSoftware(caller, input.computerReference, input.releaseUrl),
-      ),
-    }));
+    return toPayload(async () => {
+      const row = await this.#service.withdrawSoftware(caller, input.computerReference, input.releaseUrl);
+      if (row) return { installation: toInstallation(row) };
+      throw new AppError(
+        "NOT_FOUND",
+        `${input.computerReference} was not asked to install ${input.releaseUrl.slice(0, 200)}.`,
+        { details: { path: ["input", "releaseUrl"] } },
+      );
+    });
   }
 
   @Subscription(() => InstallationStateEvent, {

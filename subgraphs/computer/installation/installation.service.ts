@@ -65,17 +65,13 @@ export class InstallationService {
     });
   }
 
-  /** Asks a computer to remove a release. NOT_FOUND where it was never supplied. Idempotent. */
-  async withdrawSoftware(caller: Caller, computerReference: string, url: string): Promise<InstallationRow> {
+  /** Asks a computer to remove a release; null where it was never supplied. Idempotent. */
+  async withdrawSoftware(caller: Caller, computerReference: string, url: string): Promise<InstallationRow | null> {
     return this.#eventLog.transact(this.#orm, async (em, append) => {
       await this.#requireOwned(em, caller, computerReference);
       await raiseComputer(em, computerReference);
       const row = await em.findOne(InstallationEntity, { key: installationKey(computerReference, url) });
-      if (!row) {
-        throw new AppError("NOT_FOUND", `${computerReference} was not asked to install ${url.slice(0, 200)}.`, {
-          details: { path: ["input", "releaseUrl"] },
-        });
-      }
+      if (!row) return null;
       if (row.requestedState === "DESTROYED") return row;
       row.requestedState = "DESTROYED";
       await em.flush();

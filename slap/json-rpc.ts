@@ -1,0 +1,374 @@
+import { z } from "zod";
+import { AppError } from "../common/errors.js";
+import type { InstanceRow } from "../subgraphs/computer/instance/instance.service.js";
+import type { RequestedState } from "../subgraphs/computer/instance/instance.state.js";
+import type { PlacedInstance } from "../subgraphs/computer/node-view.js";
+import { mayReadConnection } from "../subgraphs/computer/visibility.js";
+import { partitionOfCall, type SlapCall } from "./call.js";
+import { accessStatus, computerStatus, toWireParameters } from "./codec.js";
+import { hateoasPath } from "./hateoas.js";
+import { computerOf, type SlapAnswer, type SlapServices, withoutControlCharacters } from "./routes.js";
+import { checkUsageReport } from "./usage-report.js";
+
+/** Upstream's JSON-RPC (§1.6, `slapos/proxy/json_rpc.json`): closed schemas, all POST, over the same services as the XML. */
+type Method = (call: SlapCall, services: SlapServices) => Promise<object>;
+
+const text = z.string();
+const computer = { computer_guid: text };
+const instance = { instance_guid: text };
+const title = z.string().max(200);
+const message = text.transform(withoutControlCharacters);
+
+/** A method whose input is checked first: BAD_USER_INPUT names the property that is wrong, and unknown ones are refused. */
+function method<Shape extends z.ZodRawShape>(
+  shape: Shape,
+  answer: (input: z.infer<z.ZodObject<Shape>>, call: SlapCall, services: SlapServices) => Promise<object>,
+): Method {
+  const schema = z.strictObject(shape);
+  return async (call, services) => {
+    const parsed = schema.safeParse(parseJson(call.body));
+    if (parsed.success) return answer(parsed.data as z.infer<z.ZodObject<Shape>>, call, services);
+    const [issue] = parsed.error.issues;
+    throw new AppError("BAD_USER_INPUT", `${issue?.path.join(".") || "the body"}: ${issue?.message ?? "is wrong"}`);
+  };
+}
+
+function parseJson(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new AppError("BAD_USER_INPUT", "The body is not JSON.", { cause: error });
+  }
+}
+
+const success = (what: string) => ({ type: "success", title: what });
+
+const ip = z.object({
+  "ip-address": text,
+  netmask: text.optional(),
+  "network-interface": text.optional(),
+  "gateway-ip-address": text.optional(),
+  "network-address": text.optional(),
+});
+
+const methods: Record<string, Method> = {
+  "get.v0.hateoas_url": method({}, async (_input, { baseUrl }) => ({ hateoas_url: `${baseUrl}/${hateoasPath}` })),
+
+  "get.v0.compute_node_status": method(computer, async ({ computer_guid }, { caller }, { computers }) => {
+    const [row] = await computers.computersByReference(caller, [computer_guid]);
+    if (!row) throw new AppError("NOT_FOUND", "There is no such computer.");
+    return { text: computerStatus(row) };
+  }),
+
+  "get.v0.compute_partition": method(
+    { ...computer, compute_partition_id: text },
+    async ({ computer_guid, compute_partition_id }, call, { nodeViews }) => {
+      const hosted = await nodeViews.partitionOf(call.caller, `${computer_guid}/${compute_partition_id}`);
+      if (!hosted.instance) throw new AppError("NOT_FOUND", "The partition holds no instance.");
+      return instanceDocument(call, { ...hosted, instance: hosted.instance });
+    },
+  ),
+
+  "get.v0.software_instance": method(instance, async ({ instance_guid }, call, { nodeViews }) =>
+    instanceDocument(call, allocated(await nodeViews.instanceOf(call.caller, instance_guid))),
+  ),
+
+  "get.v0.software_instance_certificate": method(instance, async ({ instance_guid }, { caller }, services) => {
+    const placed = allocated(await services.nodeViews.instanceOf(caller, instance_guid));
+    // Only its node and itself: whoever else sees an instance does not speak for it.
+    const { instance: row } = await services.nodeViews.partitionOf(caller, placed.partition?.key ?? "");
+    if (row?.reference !== instance_guid) throw new AppError("NOT_FOUND", "A shared instance has no certificate.");
+    const { certificate, key } = await services.certificates.instanceCertificate(caller, row);
+    return { certificate, key };
+  }),
+
+  "get.v0.instance_tree": method({ title }, async (input, call, { nodeViews }) =>
+    instanceDocument(call, allocated(await nodeViews.treeOf(call.caller, input.title))),
+  ),
+
+  "post.v0.software_installation": method(
+    { ...computer, software_release_uri: text, state: z.enum(["available", "destroyed"]).default("available") },
+    async ({ computer_guid, software_release_uri, state }, { caller }, { installations }) => {
+      if (state === "available") await installations.supplySoftware(caller, computer_guid, software_release_uri);
+      else await installations.withdrawSoftware(caller, computer_guid, software_release_uri);
+      return success(`Supplied ${software_release_uri} to be ${state}`);
+    },
+  ),
+
+  "post.v0.software_instance": method(
+    {
+      title,
+      software_release_uri: text,
+      software_type: text,
+      parameters: z.record(text, z.unknown()).default({}),
+      sla_parameters: z.record(text, z.union([text, z.number()])).default({}),
+      state: z.enum(["started", "stopped", "destroyed"]).default("started"),
+      shared: z.boolean().default(false),
+    },
+    async (input, call, { instances, nodeViews }) => {
+      const { caller, partitionHeader } = call;
+      try {
+        const { reference } = await instances.requestInstance(caller, {
+          title: input.title,
+          releaseUrl: input.software_release_uri,
+          softwareType: input.software_type,
+          parameters: input.parameters,
+          filter: Object.fromEntries(Object.entries(input.sla_parameters).map(([key, value]) => [key, String(value)])),
+          requestedState: input.state.toUpperCase() as RequestedState,
+          requesterPartitionKey: partitionHeader === null ? null : partitionOfCall(call),
+          isShared: input.shared,
+        });
+        const placed = await nodeViews.instanceOf(caller, reference);
+        return placed.partition ? instanceDocument(call, placed) : notReady;
+      } catch (error) {
+        if (error instanceof AppError && error.code === "STATE_CONFLICT") return notReady;
+        throw error;
+      }
+    },
+  ),
+
+  "post.v0.compute_node_usage": method(
+    { ...computer, tioxml: text },
+    async ({ computer_guid, tioxml }, { caller }, { usage }) => {
+      await usage.reportUsage(caller, computer_guid, checkUsageReport(tioxml));
+      return success("Usage reported");
+    },
+  ),
+
+  "post.v0.compute_node_certificate": method(computer, async ({ computer_guid }, { caller }, services) => {
+    const holder = await computerOf(caller, computer_guid, services);
+    const { certificate, key } = await services.certificates.createComputerCertificate(caller, holder);
+    return { certificate, key };
+  }),
+
+  "remove.v0.compute_node_certificate": method(computer, async ({ computer_guid }, { caller }, services) => {
+    const holder = await computerOf(caller, computer_guid, services);
+    await services.certificates.revokeComputerCertificate(caller, holder);
+    return success("Certificate removed");
+  }),
+
+  "put.v0.compute_node_format": method(
+    {
+      ...computer,
+      compute_partition_list: z.array(z.object({ partition_id: text, ip_list: z.array(ip).default([]) })),
+    },
+    async ({ computer_guid, compute_partition_list }, { caller }, { computers }) => {
+      await computers.reportFormat(caller, {
+        reference: computer_guid,
+        slaposVersion: null,
+        pythonVersion: null,
+        osType: null,
+        partitions: compute_partition_list.map(({ partition_id, ip_list }) => {
+          const named = ip_list.map((one) => ({ ...one, interface: one["network-interface"] ?? partition_id }));
+          const isRouted = (one: (typeof named)[number]) => one["gateway-ip-address"] !== undefined;
+          return {
+            reference: partition_id,
+            addresses: named
+              .filter((one) => !isRouted(one))
+              .map((one): [string, string] => [one.interface, one["ip-address"]]),
+            routedAddresses: named
+              .filter(isRouted)
+              .map((one): [string, string, string, string, string] => [
+                one.interface,
+                one["ip-address"],
+                one["gateway-ip-address"] ?? "",
+                one.netmask ?? "",
+                one["network-address"] ?? "",
+              ]),
+            capabilities: [],
+          };
+        }),
+      });
+      return success("Formatted");
+    },
+  ),
+
+  "put.v0.compute_node_bang": method({ ...computer, message }, async (input, { caller }, { bangs }) => {
+    await bangs.bangComputer(caller, input.computer_guid, input.message || "bang");
+    return success("Bang handled");
+  }),
+
+  "put.v0.software_installation_reported_state": method(
+    { ...computer, software_release_uri: text, reported_state: z.enum(["available", "building", "destroyed"]) },
+    async ({ computer_guid, software_release_uri, reported_state }, { caller }, { installations }) => {
+      const state = reported_state.toUpperCase() as "AVAILABLE" | "BUILDING" | "DESTROYED";
+      await installations.reportInstallation(caller, computer_guid, software_release_uri, state);
+      return success("State reported");
+    },
+  ),
+
+  "put.v0.software_installation_error": method(
+    { ...computer, software_release_uri: text, message },
+    async (input, { caller }, { installations }) => {
+      const { computer_guid, software_release_uri } = input;
+      await installations.reportInstallation(caller, computer_guid, software_release_uri, "ERROR", input.message);
+      return success("Error reported");
+    },
+  ),
+
+  "put.v0.software_instance_reported_state": method(
+    { ...instance, reported_state: z.enum(["started", "stopped", "destroyed"]) },
+    async ({ instance_guid, reported_state }, { caller }, { nodeViews, partitions }) => {
+      const placed = allocated(await nodeViews.instanceOf(caller, instance_guid));
+      // What a shared instance is doing is its host's report.
+      if (placed.instance.isShared) return success("Ignored");
+      await partitions.reportPartition(caller, placed.instance.partitionKey ?? "", reported_state);
+      return success(reported_state === "destroyed" ? "Destroyed" : "State reported");
+    },
+  ),
+
+  "put.v0.software_instance_error": method(
+    { ...instance, message },
+    async (input, { caller }, { nodeViews, partitions, instances }) => {
+      const placed = allocated(await nodeViews.instanceOf(caller, input.instance_guid));
+      const key = placed.instance.partitionKey ?? "";
+      if (placed.instance.isShared) await instances.reportSharedError(caller, key, input.instance_guid, input.message);
+      else await partitions.reportPartition(caller, key, "error", input.message);
+      return success("Error reported");
+    },
+  ),
+
+  "put.v0.software_instance_bang": method({ ...instance, message }, async (input, { caller }, { nodeViews, bangs }) => {
+    const { instance: row } = allocated(await nodeViews.instanceOf(caller, input.instance_guid));
+    await bangs.bangPartition(caller, row.partitionKey ?? "", input.message || "bang");
+    return success("Bang handled");
+  }),
+
+  "put.v0.software_instance_title": method({ ...instance, title }, async (input, { caller }, { instances }) => {
+    await instances.renameInstance(caller, input.instance_guid, input.title);
+    return success("Renamed");
+  }),
+
+  "put.v0.software_instance_connection_parameter": method(
+    { ...instance, connection_parameter_dict: z.record(text, z.unknown()) },
+    async ({ instance_guid, connection_parameter_dict }, { caller }, { nodeViews, instances }) => {
+      const { instance: row } = allocated(await nodeViews.instanceOf(caller, instance_guid));
+      const parameters = toWireText(connection_parameter_dict);
+      await instances.publishConnection(
+        caller,
+        row.partitionKey ?? "",
+        parameters,
+        row.isShared ? row.reference : null,
+      );
+      return success("Updated");
+    },
+  ),
+
+  "allDocs.v0.compute_node_software_installation_list": method(
+    computer,
+    async ({ computer_guid }, { caller }, { nodeViews }) => {
+      const { installations } = await nodeViews.viewOf(caller, computer_guid);
+      return {
+        result_list: installations
+          .filter((row) => row.requestedState === "AVAILABLE" || row.reportedState !== "DESTROYED")
+          .map((row) => ({ software_release_uri: row.url, state: row.requestedState.toLowerCase() })),
+      };
+    },
+  ),
+
+  "allDocs.v0.compute_node_instance_list": method(computer, async ({ computer_guid }, { caller }, { nodeViews }) => {
+    const { partitions } = await nodeViews.viewOf(caller, computer_guid);
+    return {
+      result_list: partitions.flatMap(({ partition, instance: row }) =>
+        row === null
+          ? []
+          : [
+              {
+                title: row.title,
+                instance_guid: row.reference,
+                state: row.requestedState.toLowerCase(),
+                compute_partition_id: partition.reference,
+                software_release_uri: row.releaseUrl,
+              },
+            ],
+      ),
+    };
+  }),
+
+  "allDocs.v0.instance_node_instance_list": method(instance, async ({ instance_guid }, { caller }, { nodeViews }) => ({
+    result_list: (await nodeViews.sharedOf(caller, instance_guid)).map((row) => ({
+      title: row.title,
+      instance_guid: row.reference,
+      software_type: row.softwareType,
+      software_release_uri: row.releaseUrl,
+      state: row.requestedState.toLowerCase(),
+      parameters: toWireParameters(row.parameters),
+      compute_partition_id: partitionReference(row),
+    })),
+  })),
+
+  "allDocs.v0.instance_tree_list": method({}, async (_input, { caller }, { nodeViews }) => ({
+    result_list: (await nodeViews.trees(caller)).map((row) => ({ title: row.title })),
+  })),
+};
+
+const prefix = "slapos.";
+
+export function isJsonRpc(endpoint: string): boolean {
+  return endpoint.startsWith(prefix);
+}
+
+export async function answerJsonRpc(call: SlapCall, services: SlapServices): Promise<SlapAnswer> {
+  const name = call.endpoint.slice(prefix.length);
+  const found = Object.hasOwn(methods, name) ? methods[name] : undefined;
+  if (!found) throw new AppError("NOT_FOUND", "There is no such method.");
+  return { json: await found(call, services) };
+}
+
+/** What a refusal looks like here: `{status, type, title}`, and 403 for what does not exist, as upstream has it. */
+export function refuseJsonRpc(error: AppError): { status: number; json: object } {
+  const status = error.code === "NOT_FOUND" ? 403 : error.httpStatus >= 500 ? 503 : error.httpStatus;
+  return { status, json: { status, type: statusTypes[status] ?? "Error", title: `${error.code}: ${error.message}` } };
+}
+
+const statusTypes: Record<number, string> = {
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  408: "Request Timeout",
+  409: "Conflict",
+  413: "Request Entity Too Large",
+  503: "Service Unavailable",
+};
+
+/** As the ERP5 master says "not yet": the request stands. */
+const notReady = { message: "Software Instance Not Ready", status: 102, name: "SoftwareInstanceNotReady" };
+
+/** What waits for a partition is not there for those who ask about its place. */
+function allocated(placed: PlacedInstance): PlacedInstance {
+  if (placed.partition) return placed;
+  throw new AppError("NOT_FOUND", `${placed.instance.title} has no partition yet.`);
+}
+
+function instanceDocument({ caller }: SlapCall, placed: PlacedInstance): object {
+  const { instance: row, root, partition } = placed;
+  return {
+    title: row.title,
+    instance_guid: row.reference,
+    software_release_uri: row.releaseUrl,
+    software_type: row.softwareType,
+    state: row.requestedState.toLowerCase(),
+    connection_parameters: mayReadConnection(caller) ? row.connectionParameters : {},
+    parameters: toWireParameters(row.parameters),
+    shared: row.isShared,
+    root_instance_title: root?.title ?? row.title,
+    ip_list: partition?.addresses ?? [],
+    full_ip_list: partition?.routedAddresses ?? [],
+    sla_parameters: row.filter,
+    computer_guid: partition?.computerReference ?? "",
+    compute_partition_id: partition?.reference ?? "",
+    processing_timestamp: row.isShared ? row.revision : (partition?.revision ?? 0),
+    access_status_message: accessStatus(placed),
+  };
+}
+
+function partitionReference(row: InstanceRow): string {
+  return row.partitionKey?.split("/")[1] ?? "";
+}
+
+/** Connection parameters are text to text; whatever else is published travels as JSON. */
+function toWireText(values: Record<string, unknown>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(values).map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)]),
+  );
+}

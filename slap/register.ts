@@ -1,0 +1,37 @@
+import type http from "node:http";
+import { AppError } from "../common/errors.js";
+import { readBody } from "./call.js";
+import type { SlapAnswer, SlapServices } from "./routes.js";
+
+/** `slapos node register` posts here (§4), with a registration token instead of a credential. */
+export const registerEndpoint = "Person_requestComputer";
+
+/**
+ * Lets a node in: a computer of its title and a certificate for it. Each step is durable and the same call goes on where
+ * an earlier one broke off, so that a crash in the middle costs neither the token's use nor the name.
+ */
+export async function register(
+  request: http.IncomingMessage,
+  { registrations, computers, certificates }: SlapServices,
+): Promise<SlapAnswer> {
+  const secret = request.headers["x-access-token"];
+  const title = new URLSearchParams(await readBody(request)).get("title") ?? "";
+  if (typeof secret !== "string") throw new AppError("FORBIDDEN", "No registration token came as X-Access-Token.");
+  const { tokenId, owner, isResumed } = await registrations.beginRegistration(secret, title);
+  try {
+    const { reference, project } = await computers.requestComputer(owner, title);
+    // The certificate of the try that broke off was never used: its key was lost with the answer.
+    if (isResumed) await certificates.revokeComputerCertificate(owner, { reference, project }).catch(ignoreAbsence);
+    const { certificate, key } = await certificates.createComputerCertificate(owner, { reference, project });
+    await registrations.endRegistration(tokenId, title, owner, reference);
+    return { json: { certificate, key, reference } };
+  } catch (error) {
+    if (error instanceof AppError && error.code === "STATE_CONFLICT")
+      await registrations.cancelRegistration(tokenId, title);
+    throw error;
+  }
+}
+
+function ignoreAbsence(error: unknown): void {
+  if (!(error instanceof AppError && error.code === "NOT_FOUND")) throw error;
+}
