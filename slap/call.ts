@@ -45,11 +45,20 @@ export async function readCall(request: http.IncomingMessage, credentials: Crede
   return {
     caller,
     endpoint,
-    fields: new URLSearchParams(request.method === "POST" ? body : query),
+    // A POST may have some of its fields in its target; those of the form win.
+    fields: new URLSearchParams(request.method === "POST" && !isJson(request) ? joined(body, query) : query),
     body,
     partitionHeader: parsePartitionHeader(header ?? request.headers["x-slappartition"]),
     baseUrl: originOf(request, credentials.publicUrl) + (token === null ? "" : `/k/${token}`),
   };
+}
+
+function isJson(request: http.IncomingMessage): boolean {
+  return (request.headers["content-type"] ?? "").startsWith("application/json");
+}
+
+function joined(body: string, query: string): string {
+  return query === "" ? body : `${body}&${query}`;
 }
 
 /** By the token in the path, else by the client certificate of the connection, else by an Authorization header. */

@@ -76,7 +76,7 @@ export function decodeFormat(xml: string): FormatReport {
   const list = itemOf(root, "partition_list");
   const partitions = (Array.isArray(list) ? list : []).map((item) => {
     const name = textOf(item, "reference");
-    if (!name || !/^[A-Za-z0-9._-]{1,64}$/.test(name))
+    if (!name || !isPartitionReference(name))
       throw new AppError("MALFORMED_XML", "A partition has no usable reference.");
     const tap = itemOf(item, "tap");
     const interfaceName = textOf(tap, "name") || name;
@@ -111,6 +111,11 @@ export function decodeFormat(xml: string): FormatReport {
     osType: textOf(root, "os_type"),
     partitions,
   };
+}
+
+/** What a partition may be called: it is half of its key, so without a slash. */
+export function isPartitionReference(name: string): boolean {
+  return /^[A-Za-z0-9._-]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9._-])?$/.test(name);
 }
 
 function itemOf(dictionary: MarshalValue | undefined, key: string): MarshalValue | undefined {

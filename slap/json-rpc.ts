@@ -2,10 +2,11 @@ import { z } from "zod";
 import { AppError } from "../common/errors.js";
 import type { InstanceRow } from "../subgraphs/computer/instance/instance.service.js";
 import type { RequestedState } from "../subgraphs/computer/instance/instance.state.js";
-import type { PlacedInstance } from "../subgraphs/computer/node-view.js";
+import type { NodeViewService, PlacedInstance } from "../subgraphs/computer/node-view.js";
+import type { InterfaceAddress, RoutedAddress } from "../subgraphs/computer/partition/partition.entity.js";
 import { mayReadConnection } from "../subgraphs/computer/visibility.js";
 import { partitionOfCall, type SlapCall } from "./call.js";
-import { accessStatus, computerStatus, toWireParameters } from "./codec.js";
+import { accessStatus, computerStatus, isPartitionReference, toWireParameters } from "./codec.js";
 import { hateoasPath } from "./hateoas.js";
 import { computerOf, type SlapAnswer, type SlapServices, withoutControlCharacters } from "./routes.js";
 import { checkUsageReport } from "./usage-report.js";
@@ -52,7 +53,7 @@ const ip = z.object({
 });
 
 const methods: Record<string, Method> = {
-  "get.v0.hateoas_url": method({}, async (_input, { baseUrl }) => ({ hateoas_url: `${baseUrl}/${hateoasPath}` })),
+  "get.v0.hateoas_url": method({}, async (_input, { baseUrl }) => ({ hateoas_url: `${baseUrl}/${hateoasPath}/` })),
 
   "get.v0.compute_node_status": method(computer, async ({ computer_guid }, { caller }, { computers }) => {
     const [row] = await computers.computersByReference(caller, [computer_guid]);
@@ -63,27 +64,32 @@ const methods: Record<string, Method> = {
   "get.v0.compute_partition": method(
     { ...computer, compute_partition_id: text },
     async ({ computer_guid, compute_partition_id }, call, { nodeViews }) => {
-      const hosted = await nodeViews.partitionOf(call.caller, `${computer_guid}/${compute_partition_id}`);
-      if (!hosted.instance) throw new AppError("NOT_FOUND", "The partition holds no instance.");
+      const nothing = new AppError("NOT_FOUND", `No instance on partition ${compute_partition_id} found.`);
+      const key = `${computer_guid}/${compute_partition_id}`;
+      const hosted = await orElse(nodeViews.partitionOf(call.caller, key), nothing);
+      if (!hosted.instance) throw nothing;
       return instanceDocument(call, { ...hosted, instance: hosted.instance });
     },
   ),
 
   "get.v0.software_instance": method(instance, async ({ instance_guid }, call, { nodeViews }) =>
-    instanceDocument(call, allocated(await nodeViews.instanceOf(call.caller, instance_guid))),
+    instanceDocument(call, await find(call, nodeViews, instance_guid)),
   ),
 
-  "get.v0.software_instance_certificate": method(instance, async ({ instance_guid }, { caller }, services) => {
-    const placed = allocated(await services.nodeViews.instanceOf(caller, instance_guid));
+  "get.v0.software_instance_certificate": method(instance, async ({ instance_guid }, call, services) => {
+    const placed = await find(call, services.nodeViews, instance_guid);
     // Only its node and itself: whoever else sees an instance does not speak for it.
-    const { instance: row } = await services.nodeViews.partitionOf(caller, placed.partition?.key ?? "");
+    const { instance: row } = await services.nodeViews.partitionOf(call.caller, placed.partition?.key ?? "");
     if (row?.reference !== instance_guid) throw new AppError("NOT_FOUND", "A shared instance has no certificate.");
-    const { certificate, key } = await services.certificates.instanceCertificate(caller, row);
+    const { certificate, key } = await services.certificates.instanceCertificate(call.caller, row);
     return { certificate, key };
   }),
 
   "get.v0.instance_tree": method({ title }, async (input, call, { nodeViews }) =>
-    instanceDocument(call, allocated(await nodeViews.treeOf(call.caller, input.title))),
+    orElse(
+      nodeViews.treeOf(call.caller, input.title).then((placed) => instanceDocument(call, allocated(placed))),
+      new AppError("NOT_FOUND", `No instance tree ${input.title} found.`),
+    ),
   ),
 
   "post.v0.software_installation": method(
@@ -107,6 +113,7 @@ const methods: Record<string, Method> = {
     },
     async (input, call, { instances, nodeViews }) => {
       const { caller, partitionHeader } = call;
+      if (partitionHeader) await checkRequester(call, nodeViews);
       try {
         const { reference } = await instances.requestInstance(caller, {
           title: input.title,
@@ -119,7 +126,8 @@ const methods: Record<string, Method> = {
           isShared: input.shared,
         });
         const placed = await nodeViews.instanceOf(caller, reference);
-        return placed.partition ? instanceDocument(call, placed) : notReady;
+        if (!placed.partition) return notReady;
+        return { ...instanceDocument(call, placed), ip_list: placed.partition.addresses };
       } catch (error) {
         if (error instanceof AppError && error.code === "STATE_CONFLICT") return notReady;
         throw error;
@@ -129,10 +137,12 @@ const methods: Record<string, Method> = {
 
   "post.v0.compute_node_usage": method(
     { ...computer, tioxml: text },
-    async ({ computer_guid, tioxml }, { caller }, { usage }) => {
-      await usage.reportUsage(caller, computer_guid, checkUsageReport(tioxml));
-      return success("Usage reported");
-    },
+    async ({ computer_guid, tioxml }, { caller }, services) =>
+      orIgnored(async () => {
+        await computerOf(caller, computer_guid, services);
+        await services.usage.reportUsage(caller, computer_guid, checkUsageReport(tioxml));
+        return success("Usage reported");
+      }),
   ),
 
   "post.v0.compute_node_certificate": method(computer, async ({ computer_guid }, { caller }, services) => {
@@ -141,11 +151,13 @@ const methods: Record<string, Method> = {
     return { certificate, key };
   }),
 
-  "remove.v0.compute_node_certificate": method(computer, async ({ computer_guid }, { caller }, services) => {
-    const holder = await computerOf(caller, computer_guid, services);
-    await services.certificates.revokeComputerCertificate(caller, holder);
-    return success("Certificate removed");
-  }),
+  "remove.v0.compute_node_certificate": method(computer, async ({ computer_guid }, { caller }, services) =>
+    orIgnored(async () => {
+      const holder = await computerOf(caller, computer_guid, services);
+      await services.certificates.revokeComputerCertificate(caller, holder);
+      return success("Certificate removed");
+    }),
+  ),
 
   "put.v0.compute_node_format": method(
     {
@@ -158,26 +170,7 @@ const methods: Record<string, Method> = {
         slaposVersion: null,
         pythonVersion: null,
         osType: null,
-        partitions: compute_partition_list.map(({ partition_id, ip_list }) => {
-          const named = ip_list.map((one) => ({ ...one, interface: one["network-interface"] ?? partition_id }));
-          const isRouted = (one: (typeof named)[number]) => one["gateway-ip-address"] !== undefined;
-          return {
-            reference: partition_id,
-            addresses: named
-              .filter((one) => !isRouted(one))
-              .map((one): [string, string] => [one.interface, one["ip-address"]]),
-            routedAddresses: named
-              .filter(isRouted)
-              .map((one): [string, string, string, string, string] => [
-                one.interface,
-                one["ip-address"],
-                one["gateway-ip-address"] ?? "",
-                one.netmask ?? "",
-                one["network-address"] ?? "",
-              ]),
-            capabilities: [],
-          };
-        }),
+        partitions: compute_partition_list.map(toFormattedPartition),
       });
       return success("Formatted");
     },
@@ -192,8 +185,10 @@ const methods: Record<string, Method> = {
     { ...computer, software_release_uri: text, reported_state: z.enum(["available", "building", "destroyed"]) },
     async ({ computer_guid, software_release_uri, reported_state }, { caller }, { installations }) => {
       const state = reported_state.toUpperCase() as "AVAILABLE" | "BUILDING" | "DESTROYED";
-      await installations.reportInstallation(caller, computer_guid, software_release_uri, state);
-      return success("State reported");
+      return orIgnored(async () => {
+        await installations.reportInstallation(caller, computer_guid, software_release_uri, state);
+        return success("State reported");
+      });
     },
   ),
 
@@ -201,31 +196,36 @@ const methods: Record<string, Method> = {
     { ...computer, software_release_uri: text, message },
     async (input, { caller }, { installations }) => {
       const { computer_guid, software_release_uri } = input;
-      await installations.reportInstallation(caller, computer_guid, software_release_uri, "ERROR", input.message);
-      return success("Error reported");
+      return orIgnored(async () => {
+        await installations.reportInstallation(caller, computer_guid, software_release_uri, "ERROR", input.message);
+        return success("Error reported");
+      });
     },
   ),
 
   "put.v0.software_instance_reported_state": method(
     { ...instance, reported_state: z.enum(["started", "stopped", "destroyed"]) },
-    async ({ instance_guid, reported_state }, { caller }, { nodeViews, partitions }) => {
-      const placed = allocated(await nodeViews.instanceOf(caller, instance_guid));
-      // What a shared instance is doing is its host's report.
-      if (placed.instance.isShared) return success("Ignored");
-      await partitions.reportPartition(caller, placed.instance.partitionKey ?? "", reported_state);
-      return success(reported_state === "destroyed" ? "Destroyed" : "State reported");
-    },
+    async ({ instance_guid, reported_state }, call, { nodeViews, partitions }) =>
+      orIgnored(async () => {
+        const { instance: row } = await find(call, nodeViews, instance_guid);
+        // What a shared instance is doing is its host's report.
+        if (row.isShared) return success("Ignored");
+        await partitions.reportPartition(call.caller, row.partitionKey ?? "", reported_state);
+        return success(reported_state === "destroyed" ? "Destroyed" : "State reported");
+      }),
   ),
 
   "put.v0.software_instance_error": method(
     { ...instance, message },
-    async (input, { caller }, { nodeViews, partitions, instances }) => {
-      const placed = allocated(await nodeViews.instanceOf(caller, input.instance_guid));
-      const key = placed.instance.partitionKey ?? "";
-      if (placed.instance.isShared) await instances.reportSharedError(caller, key, input.instance_guid, input.message);
-      else await partitions.reportPartition(caller, key, "error", input.message);
-      return success("Error reported");
-    },
+    async (input, call, { nodeViews, partitions, instances }) =>
+      orIgnored(async () => {
+        const { caller } = call;
+        const { instance: row } = await find(call, nodeViews, input.instance_guid);
+        const key = row.partitionKey ?? "";
+        if (row.isShared) await instances.reportSharedError(caller, key, row.reference, input.message);
+        else await partitions.reportPartition(caller, key, "error", input.message);
+        return success("Error reported");
+      }),
   ),
 
   "put.v0.software_instance_bang": method({ ...instance, message }, async (input, { caller }, { nodeViews, bangs }) => {
@@ -286,11 +286,10 @@ const methods: Record<string, Method> = {
   }),
 
   "allDocs.v0.instance_node_instance_list": method(instance, async ({ instance_guid }, { caller }, { nodeViews }) => ({
-    result_list: (await nodeViews.sharedOf(caller, instance_guid)).map((row) => ({
+    result_list: (await orElse(nodeViews.sharedOf(caller, instance_guid), noInstance(instance_guid))).map((row) => ({
       title: row.title,
       instance_guid: row.reference,
       software_type: row.softwareType,
-      software_release_uri: row.releaseUrl,
       state: row.requestedState.toLowerCase(),
       parameters: toWireParameters(row.parameters),
       compute_partition_id: partitionReference(row),
@@ -300,7 +299,16 @@ const methods: Record<string, Method> = {
   "allDocs.v0.instance_tree_list": method({}, async (_input, { caller }, { nodeViews }) => ({
     result_list: (await nodeViews.trees(caller)).map((row) => ({ title: row.title })),
   })),
+
+  // Upstream's one experimental method.
+  "allDocs.WIP.compute_node_list": method({}, async (_input, { caller }, { computers }) => {
+    const page = { limit: maxComputers, backward: false, after: null, before: null };
+    const rows = (await computers.computers(caller, page)).slice(0, maxComputers);
+    return { result_list: rows.map((row) => ({ computer_guid: row.reference })) };
+  }),
 };
+
+const maxComputers = 1_000;
 
 const prefix = "slapos.";
 
@@ -318,7 +326,7 @@ export async function answerJsonRpc(call: SlapCall, services: SlapServices): Pro
 /** What a refusal looks like here: `{status, type, title}`, and 403 for what does not exist, as upstream has it. */
 export function refuseJsonRpc(error: AppError): { status: number; json: object } {
   const status = error.code === "NOT_FOUND" ? 403 : error.httpStatus >= 500 ? 503 : error.httpStatus;
-  return { status, json: { status, type: statusTypes[status] ?? "Error", title: `${error.code}: ${error.message}` } };
+  return { status, json: { status, type: statusTypes[status] ?? "Error", title: error.message } };
 }
 
 const statusTypes: Record<number, string> = {
@@ -333,6 +341,66 @@ const statusTypes: Record<number, string> = {
 
 /** As the ERP5 master says "not yet": the request stands. */
 const notReady = { message: "Software Instance Not Ready", status: 102, name: "SoftwareInstanceNotReady" };
+
+function noInstance(reference: string): AppError {
+  return new AppError("NOT_FOUND", `No software instance ${reference} found.`);
+}
+
+async function find({ caller }: SlapCall, nodeViews: NodeViewService, reference: string): Promise<PlacedInstance> {
+  return orElse(nodeViews.instanceOf(caller, reference).then(allocated), noInstance(reference));
+}
+
+/** The same refusal in upstream's words. */
+async function orElse<Found>(finding: Promise<Found>, notFound: AppError): Promise<Found> {
+  return finding.catch((error) => {
+    throw error instanceof AppError && error.code === "NOT_FOUND" ? notFound : error;
+  });
+}
+
+/** A report about what does not exist (any more) is no error: who sends it could do nothing about it. */
+async function orIgnored(report: () => Promise<object>): Promise<object> {
+  try {
+    return await report();
+  } catch (error) {
+    if (error instanceof AppError && error.code === "NOT_FOUND") return success("Ignored");
+    throw error;
+  }
+}
+
+/** The partition that X-SlapPartition names has to be one that the caller speaks for, with an instance that asks. */
+async function checkRequester(call: SlapCall, nodeViews: NodeViewService): Promise<void> {
+  const { computerReference, partitionReference } = call.partitionHeader ?? {};
+  const refused = new AppError(
+    "BAD_USER_INPUT",
+    `No partition matching the authorization header: (${computerReference} / ${partitionReference})`,
+  );
+  await orElse(nodeViews.partitionOf(call.caller, partitionOfCall(call)), refused);
+}
+
+interface FormattedPartition {
+  partition_id: string;
+  ip_list: z.infer<typeof ip>[];
+}
+
+/** What is routed to a partition, not on it, has an interface that is called so (§3). */
+function toFormattedPartition({ partition_id: reference, ip_list }: FormattedPartition) {
+  if (!isPartitionReference(reference)) throw new AppError("BAD_USER_INPUT", "A partition has no usable id.");
+  const addresses: InterfaceAddress[] = [];
+  const routedAddresses: RoutedAddress[] = [];
+  for (const one of ip_list) {
+    const name = one["network-interface"] ?? reference;
+    if (!name.startsWith("route_")) addresses.push([name, one["ip-address"]]);
+    else
+      routedAddresses.push([
+        name,
+        one["ip-address"],
+        one["gateway-ip-address"] ?? "",
+        one.netmask ?? "",
+        one["network-address"] ?? "",
+      ]);
+  }
+  return { reference, addresses, routedAddresses, capabilities: [] };
+}
 
 /** What waits for a partition is not there for those who ask about its place. */
 function allocated(placed: PlacedInstance): PlacedInstance {
@@ -352,8 +420,9 @@ function instanceDocument({ caller }: SlapCall, placed: PlacedInstance): object 
     parameters: toWireParameters(row.parameters),
     shared: row.isShared,
     root_instance_title: root?.title ?? row.title,
-    ip_list: partition?.addresses ?? [],
-    full_ip_list: partition?.routedAddresses ?? [],
+    // The addresses are the host's, and none of a shared instance's business.
+    ip_list: (!row.isShared && partition?.addresses) || [],
+    full_ip_list: (!row.isShared && partition?.routedAddresses) || [],
     sla_parameters: row.filter,
     computer_guid: partition?.computerReference ?? "",
     compute_partition_id: partition?.reference ?? "",

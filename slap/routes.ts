@@ -216,7 +216,7 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
 
     computerBang: async ({ caller, fields }, { bangs }) => {
       await bangs.bangComputer(caller, required(fields, "computer_id"), messageOf(fields));
-      return done;
+      return { xml: dumps("") };
     },
 
     softwareInstanceRename: async (call, { instances }) => {

@@ -82,7 +82,11 @@ async function answer(
     if (appError.httpStatus === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
     // A body that was not read would be taken for the next request on this connection.
     if (!request.complete) response.setHeader("connection", "close");
-    if (isJsonRpc(endpoint)) return sendAnswer(response, refuseJsonRpc(appError));
+    if (isJsonRpc(endpoint)) {
+      // Upstream's error document has no place for it.
+      response.setHeader("x-error-code", appError.code);
+      return sendAnswer(response, refuseJsonRpc(appError));
+    }
     sendText(response, isFault ? 503 : appError.httpStatus, `${appError.code}: ${maskPath(appError.message)}\n`);
   } finally {
     const ms = Math.round(performance.now() - startedAt);

@@ -1,7 +1,10 @@
 import type { EntityManager } from "../../common/database.js";
 
-/** Microseconds since the epoch, and always more than the last: it grows even if the clock steps back. */
-export const nextRevision = "greatest((extract(epoch from clock_timestamp()) * 1000000)::bigint, revision + 1)";
+/**
+ * Microseconds since the epoch, and always more than the last: it grows even if the clock steps back. All that one
+ * statement raises get the same, unless one of them is ahead.
+ */
+export const nextRevision = "greatest((extract(epoch from statement_timestamp()) * 1000000)::bigint, revision + 1)";
 
 /**
  * Locks a computer for the rest of the transaction and raises its revision, because something changed that its node

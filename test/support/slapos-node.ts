@@ -12,8 +12,10 @@ export interface CommandResult {
 export interface SlaposNodeOptions {
   toolchain: PythonToolchain;
   computerId: string;
-  /** The node's master_url, its credential in the path. */
+  /** The node's master_url, its credential in the path unless it has a certificate. */
   masterUrl: string;
+  /** What the node identifies itself with, for a master_url that is https. */
+  certificate?: { certificate: string; key: string };
   /** A person's, for `slapos supply` and `slapos request`. */
   clientMasterUrl: string;
   partitionCount: number;
@@ -34,12 +36,16 @@ export class SlaposNode {
   constructor(options: SlaposNodeOptions) {
     this.#options = options;
     this.folder = mkdtempSync("/tmp/sn-");
-    for (const name of ["soft", "inst", "run"]) mkdirSync(this.path(name));
+    for (const name of ["soft", "inst", "run", "pki"]) mkdirSync(this.path(name));
+    if (options.certificate) {
+      this.#write("node.crt", options.certificate.certificate);
+      this.#write("node.key", options.certificate.key);
+    }
     this.#write("slapos.cfg", this.#configuration());
     this.#write("client.cfg", `[slapos]\nmaster_url = ${options.clientMasterUrl}\n`);
     this.#write("definition.cfg", this.#definition());
     chmodSync(this.folder, 0o755);
-    for (const name of ["", "soft", "inst", "run"]) this.#own(this.path(name));
+    for (const name of ["", "soft", "inst", "run", "pki"]) this.#own(this.path(name));
   }
 
   path(...names: string[]): string {
@@ -73,6 +79,39 @@ export class SlaposNode {
 
   request(title: string, url: string, ...flags: string[]): Promise<CommandResult> {
     return this.slapos(["request", title, url, ...flags, "--cfg", this.path("client.cfg")]);
+  }
+
+  remove(url: string): Promise<CommandResult> {
+    return this.slapos(["remove", url, this.#options.computerId, "--cfg", this.path("client.cfg")]);
+  }
+
+  /** A command of a person: `service list`, `computer info COMP-1`. */
+  client(...args: string[]): Promise<CommandResult> {
+    return this.slapos([...args, "--cfg", this.path("client.cfg")]);
+  }
+
+  bang(message: string): Promise<CommandResult> {
+    return this.slapos(["node", "bang", "--message", message, "--cfg", this.path("slapos.cfg")]);
+  }
+
+  /** What supervisord tells the watchdog when a watched process of a partition has died, given to the real one. */
+  watchdog(partition: string): Promise<CommandResult> {
+    const { toolchain, computerId, masterUrl } = this.#options;
+    const payload = `processname:sleeper-on-watch groupname:${partition} from_state:RUNNING expected:0 pid:1`;
+    const event = `ver:3.0 server:supervisor serial:1 pool:watchdog poolserial:1 eventname:PROCESS_STATE_EXITED len:${payload.length}`;
+    const flags = `--master-url '${masterUrl}' --computer-id ${computerId} --instance-root-path ${this.path("inst")}`;
+    // It reads events for ever: the end of its input is its end.
+    return this.run("/bin/sh", [
+      "-c",
+      `printf '%s\\n%s' '${event}' '${payload}' | timeout 20 ${path.join(toolchain.bin, "slapos-watchdog")} ${flags} 2>&1; true`,
+    ]);
+  }
+
+  /** Another number of partitions at the next format. */
+  setPartitionCount(partitionCount: number): void {
+    this.#options.partitionCount = partitionCount;
+    this.#write("slapos.cfg", this.#configuration());
+    this.#write("definition.cfg", this.#definition());
   }
 
   writeFile(name: string, content: string): string {
@@ -152,11 +191,14 @@ export class SlaposNode {
   }
 
   #configuration(): string {
-    const { computerId, masterUrl, partitionCount } = this.#options;
+    const { computerId, masterUrl, partitionCount, certificate } = this.#options;
+    const identity = certificate
+      ? `key_file = ${this.path("node.key")}\ncert_file = ${this.path("node.crt")}\ncertificate_repository_path = ${this.path("pki")}\n`
+      : "";
     return `[slapos]
 computer_id = ${computerId}
 master_url = ${masterUrl}
-software_root = ${this.path("soft")}
+${identity}software_root = ${this.path("soft")}
 instance_root = ${this.path("inst")}
 root_check = false
 pidfile_software = ${this.path("run/software.pid")}

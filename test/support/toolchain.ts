@@ -52,12 +52,19 @@ export function reasonToSkip(tool: object): string | null {
 
 const say = (text: string) => process.stderr.write(`  ${text}\n`);
 
-let python: Promise<PythonToolchain | Missing> | undefined;
+let pythons: Promise<PythonToolchain[] | Missing> | undefined;
 let minio: Promise<{ binary: string } | Missing> | undefined;
 
-export function pythonToolchain(): Promise<PythonToolchain | Missing> {
-  python ??= makePython();
-  return python;
+/** One for each generation of slapos.core that the machine's Pythons allow, the newest first. */
+export function pythonToolchains(): Promise<PythonToolchain[] | Missing> {
+  pythons ??= makePythons();
+  return pythons;
+}
+
+/** The newest generation that the machine allows. */
+export async function pythonToolchain(): Promise<PythonToolchain | Missing> {
+  const found = await pythonToolchains();
+  return "missing" in found ? found : (found[0] as PythonToolchain);
 }
 
 export function minioBinary(): Promise<{ binary: string } | Missing> {
@@ -70,24 +77,38 @@ interface Candidate {
   version: [major: number, minor: number];
 }
 
-async function makePython(): Promise<PythonToolchain | Missing> {
+/** The versions of slapos.core that count, each with the Pythons that it runs on. */
+const generations = [
+  { slaposVersion: "1.26.1", minors: [12, 13] },
+  { slaposVersion: "1.24.1", minors: [11] },
+];
+
+async function makePythons(): Promise<PythonToolchain[] | Missing> {
   const candidates = await findPythons();
   const reasons: string[] = [];
-  for (const candidate of candidates) {
-    const slaposVersion = candidate.version[1] >= 12 ? "1.26.1" : "1.24.1";
-    const folder = path.join(cacheFolder(), `python3.${candidate.version[1]}-slapos.core-${slaposVersion}`);
-    const found = { python: path.join(folder, "venv/bin/python"), bin: path.join(folder, "venv/bin"), slaposVersion };
-    const toolchain = isRoot ? { ...found, runAs: nobody } : found;
-    try {
-      if (!existsSync(path.join(folder, "complete"))) await buildEnvironment(candidate, folder, slaposVersion);
-      await probe(toolchain);
-      return toolchain;
-    } catch (error) {
-      reasons.push(`${candidate.executable}: ${(error as Error).message.split("\n").slice(0, 3).join(" ")}`);
+  const toolchains: PythonToolchain[] = [];
+  for (const { slaposVersion, minors } of generations) {
+    for (const candidate of candidates.filter(({ version }) => minors.includes(version[1]))) {
+      const toolchain = await makePython(candidate, slaposVersion).catch((error: Error) => error);
+      if (!(toolchain instanceof Error)) {
+        toolchains.push(toolchain);
+        break;
+      }
+      reasons.push(`${candidate.executable}: ${toolchain.message.split("\n").slice(0, 3).join(" ")}`);
     }
   }
+  if (toolchains.length > 0) return toolchains;
   const why = reasons.length > 0 ? ` (${reasons.join("; ")})` : "";
   return { missing: `no Python 3.11 or later with venv that can install slapos.core from PyPI${why}` };
+}
+
+async function makePython(candidate: Candidate, slaposVersion: string): Promise<PythonToolchain> {
+  const folder = path.join(cacheFolder(), `python3.${candidate.version[1]}-slapos.core-${slaposVersion}`);
+  const found = { python: path.join(folder, "venv/bin/python"), bin: path.join(folder, "venv/bin"), slaposVersion };
+  const toolchain = isRoot ? { ...found, runAs: nobody } : found;
+  if (!existsSync(path.join(folder, "complete"))) await buildEnvironment(candidate, folder, slaposVersion);
+  await probe(toolchain);
+  return toolchain;
 }
 
 /** The newest first, and none twice. */

@@ -67,7 +67,8 @@ export class InstanceService {
       if (present) {
         await lockInstances(em, [present.reference]);
         await em.refresh(present);
-        await changeInstance(em, append, caller, present, request);
+        const requestedState = place.forcedState ?? request.requestedState;
+        await changeInstance(em, append, caller, present, { ...request, requestedState });
         if (present.allocation === "PENDING") await placeInstance(em, append, caller.subject, present);
         return present;
       }
@@ -136,6 +137,7 @@ export class InstanceService {
     await lockInstances(em, [parent.rootReference]);
     const root = await em.findOneOrFail(InstanceEntity, { reference: parent.rootReference });
     await em.refresh(root);
+    if (root.requestedState === "DESTROYED" || parent.requestedState === "DESTROYED") throw beingDestroyed(parent);
     const size = await em.count(InstanceEntity, { rootReference: root.reference, allocation: { $ne: "RELEASED" } });
     const known = await em.findOne(InstanceEntity, {
       rootReference: root.reference,
@@ -152,6 +154,7 @@ export class InstanceService {
     }
     // Whichever member asked last is the one that waits for the child's connection parameters.
     if (known) known.parentReference = parent.reference;
+    await em.flush();
     return {
       scope: root.reference,
       where: { rootReference: root.reference, parentReference: { $ne: null } },

@@ -39,10 +39,9 @@ export async function requestState(
   if (state !== "DESTROYED") return;
   for (const member of changed) {
     // What is in no partition of its own has nothing to be destroyed on a node: its host just stops serving it.
-    if ((member.isShared || member.partitionKey == null) && mayAllocationBecome(member.allocation, "RELEASED")) {
+    if ((member.isShared || member.partitionKey == null) && mayAllocationBecome(member.allocation, "RELEASED"))
       member.allocation = "RELEASED";
-      member.partitionKey = null;
-    } else if (member.partitionKey) await markDestroying(em, append, actor, member.partitionKey);
+    else if (member.partitionKey) await markDestroying(em, append, actor, member.partitionKey);
   }
   await em.flush();
 }
