@@ -1,12 +1,20 @@
 #!/usr/bin/env node
+import path from "node:path";
 import { Command } from "commander";
 import { ConfigError, loadConfig } from "../common/config.js";
 import { adminTokenFile } from "../common/data-dir.js";
 import { closeOnSignal } from "../common/lifecycle.js";
 import { createLogger } from "../common/log.js";
+import { Api, type ApiOptions } from "./api.js";
+import { addIdentityCommands } from "./identity-commands.js";
+import { addNodeCommand } from "./node-command.js";
 import { startSystem } from "./system.js";
 
-const program = new Command("slapgraph").description("A SlapOS Master: GraphQL, the SLAP protocol, and a Shacache.");
+const program = new Command("slapgraph")
+  .description("A SlapOS Master: GraphQL, the SLAP protocol, and a Shacache.")
+  .option("--url <url>", "the gateway's GraphQL address (SLAPGRAPH_URL); default: this machine's")
+  .option("--token <token>", "who you are (SLAPGRAPH_TOKEN); default: the administrator of the data dir");
+const api = () => new Api(program.opts<ApiOptions>(), process.env);
 
 program
   .command("start")
@@ -18,23 +26,25 @@ program
     const system = await startSystem(config, log);
     closeOnSignal(() => system.close());
     const tokenPlace = config.adminToken ? "in SLAPGRAPH_ADMIN_TOKEN" : adminTokenFile(config.dataDir);
-    const token = config.adminToken ? "$SLAPGRAPH_ADMIN_TOKEN" : `$(cat ${adminTokenFile(config.dataDir)})`;
+    const command = `node ${path.relative(process.cwd(), path.join(import.meta.dirname, "../../bin/slapgraph.js"))}`;
     process.stdout.write(`Slapgraph is ready after ${((performance.now() - startedAt) / 1000).toFixed(1)} s.
 
   GraphQL    ${system.gatewayUrl}/graphql   (open it in a browser for GraphiQL)
   SLAP       ${system.slapUrl}/             (a node's master_url goes here, with its token in the path)
-  Shacache   ${system.shacacheUrl}/shacache and ${system.shacacheUrl}/shadir
+${system.slapTlsUrl === null ? "" : `  SLAP TLS   ${system.slapTlsUrl}/            (for nodes with certificates)\n`}  Shacache   ${system.shacacheUrl}/shacache and ${system.shacacheUrl}/shadir
   Admin      the administrator's token is ${tokenPlace}
   Data       ${config.dataDir}
 
-Next: create a computer and get the master_url for its node's slapos.cfg:
+Next: make this machine a node of it, run by the present user (slapos.core comes from PyPI):
 
-  curl -s ${system.gatewayUrl}/graphql -H "authorization: Bearer ${token}" -H "content-type: application/json" \\
-    -d '{"query":"mutation { createComputer(input: { reference: \\"COMP-1\\" }) { masterUrl userErrors { message } } }"}'
+  ${command} node config COMP-1 --create --folder /tmp/node
 
 The README goes on from there. Stop with Ctrl-C.
 `);
   });
+
+addIdentityCommands(program, api);
+addNodeCommand(program, api);
 
 try {
   await program.parseAsync();

@@ -14,6 +14,8 @@ import { openMonitoring } from "../subgraphs/monitoring/server.js";
 export interface System {
   gatewayUrl: string;
   slapUrl: string;
+  /** Where nodes come in with certificates, if they do. */
+  slapTlsUrl: string | null;
   shacacheUrl: string;
   adminToken: string;
   close(): Promise<void>;
@@ -39,7 +41,7 @@ async function openDoors(
   // With port 0 the address is known once the door is open, which is before anybody can ask for it.
   let slapUrl = slapUrlOf(config);
   const masterUrl = (credential: string) => `${slapUrl}/k/${credential}/`;
-  const identity = await opened(closer, "identity", openIdentity(resources));
+  const identity = await opened(closer, "identity", openIdentity(resources, masterUrl));
   const catalog = await opened(closer, "catalog", openCatalog(resources));
   const computer = await opened(closer, "computer", openComputer(resources, masterUrl));
   const monitoring = await opened(closer, "monitoring", openMonitoring(resources));
@@ -91,6 +93,7 @@ async function openDoors(
   return {
     gatewayUrl: gateway.url,
     slapUrl: slapDoor.url,
+    slapTlsUrl: slapDoor.tlsUrl,
     shacacheUrl: shacacheDoor.url,
     adminToken,
     close: () => closer.close(log),

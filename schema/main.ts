@@ -9,7 +9,7 @@ import { checkSchemas, writeSchemas } from "./emit.js";
 const none = {} as never;
 
 const subgraphs = await Promise.all([
-  buildIdentitySchema(none),
+  buildIdentitySchema(none, none),
   buildCatalogSchema(none),
   buildComputerSchema(none, none, none, none),
   buildMonitoringSchema(none),

@@ -15,7 +15,7 @@ await runService("slap", async (config, resources, log) => {
   closer.add("monitoring", () => monitoring.close());
   const catalog = await openCatalog(resources);
   closer.add("catalog", () => catalog.close());
-  const identity = await openIdentity(resources);
+  const identity = await openIdentity(resources, () => "");
   closer.add("identity", () => identity.close());
   const { nodeViews } = computer.services;
   const services = {

@@ -1,4 +1,8 @@
+import { slapUrlOf } from "../../common/config.js";
 import { runSubgraph } from "../../common/run-service.js";
 import { openIdentity } from "./server.js";
 
-await runSubgraph(openIdentity, "identity");
+await runSubgraph(
+  (resources, config) => openIdentity(resources, (credential) => `${slapUrlOf(config)}/k/${credential}/`),
+  "identity",
+);

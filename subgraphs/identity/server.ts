@@ -29,8 +29,11 @@ export interface IdentitySubgraphService extends SubgraphService {
   services: IdentityServices;
 }
 
-/** Opens the identity subgraph on the shared database. */
-export async function openIdentity(resources: SubgraphResources): Promise<IdentitySubgraphService> {
+/** Opens the identity subgraph on the shared database. `masterUrl` writes a node's master_url around its credential. */
+export async function openIdentity(
+  resources: SubgraphResources,
+  masterUrl: (credential: string) => string,
+): Promise<IdentitySubgraphService> {
   const { databaseUrl, eventLog, tokens, certificates, revocations, log } = resources;
   const orm = await openDatabase({
     url: databaseUrl,
@@ -55,7 +58,7 @@ export async function openIdentity(resources: SubgraphResources): Promise<Identi
     registrations: new RegistrationService(orm, eventLog),
   };
   return {
-    subgraph: await buildIdentitySchema(services),
+    subgraph: await buildIdentitySchema(services, masterUrl),
     services,
     startConsumers: () =>
       eventLog.consume(orm, "identity", async (em, events, append) => {
@@ -67,13 +70,13 @@ export async function openIdentity(resources: SubgraphResources): Promise<Identi
   };
 }
 
-export function buildIdentitySchema(services: IdentityServices) {
+export function buildIdentitySchema(services: IdentityServices, masterUrl: (credential: string) => string) {
   return buildSubgraph({
     name: "identity",
     resolvers: [
       new ProjectResolver(services.projects),
       new PersonResolver(services.persons),
-      new TokenResolver(services.tokens),
+      new TokenResolver(services.tokens, masterUrl),
       new CertificateResolver(services.certificates),
       new RegistrationResolver(services.registrations),
     ],

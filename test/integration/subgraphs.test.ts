@@ -59,7 +59,7 @@ let monitoring: Awaited<ReturnType<typeof openMonitoring>>;
 beforeAll(async () => {
   database = await createTestDatabase();
   resources = await openTestResources(database.url);
-  identity = await openIdentity(resources);
+  identity = await openIdentity(resources, (credential) => `http://master/k/${credential}/`);
   catalog = await openCatalog(resources);
   computer = await openComputer(resources, (credential) => `http://master/k/${credential}/`);
   monitoring = await openMonitoring(resources);

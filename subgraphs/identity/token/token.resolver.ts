@@ -34,9 +34,11 @@ export function toToken(row: TokenRow): Token {
 @Resolver(() => Token)
 export class TokenResolver {
   readonly #service: TokenService;
+  readonly #masterUrl: (credential: string) => string;
 
-  constructor(service: TokenService) {
+  constructor(service: TokenService, masterUrl: (credential: string) => string) {
     this.#service = service;
+    this.#masterUrl = masterUrl;
   }
 
   @Query(() => TokenConnection, { description: "The project's tokens for its owners, the caller's own for others." })
@@ -54,7 +56,7 @@ export class TokenResolver {
   ): Promise<CreateTokenPayload> {
     return toPayload(async () => {
       const { row, secret } = await this.#service.createToken(caller, input);
-      return { token: toToken(row), secret };
+      return { token: toToken(row), secret, masterUrl: row.kind === "node" ? this.#masterUrl(secret) : null };
     });
   }
 

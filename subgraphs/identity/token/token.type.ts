@@ -108,6 +108,12 @@ export class CreateTokenPayload {
   @Field(() => String, { nullable: true, description: "The token itself. This is the only time it is shown." })
   secret!: string | null;
 
+  @Field(() => String, {
+    nullable: true,
+    description: "For a computer's token: what to write as `master_url` into its node's slapos.cfg. Null otherwise.",
+  })
+  masterUrl!: string | null;
+
   @Field(() => [UserError], { description: "Why it was refused; empty when it was done." })
   userErrors!: UserError[];
 }

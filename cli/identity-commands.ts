@@ -1,0 +1,146 @@
+import type { Command } from "commander";
+import type { Api } from "./api.js";
+
+const userErrors = "userErrors { code message }";
+const count = (text: string) => Number(text);
+
+/** Projects, persons, tokens, registration tokens and computers, as the API has them. */
+export function addIdentityCommands(program: Command, api: () => Api): void {
+  const project = program.command("project").description("Projects, which own everything else.");
+  project
+    .command("create <name>")
+    .description("Create a project.")
+    .option("--title <title>", "a title for people")
+    .action(async (name: string, { title }: { title?: string }) => {
+      await api().mutate("createProject", mutation("createProject", "project { name }"), { name, title });
+      say(`created ${name}`);
+    });
+  project
+    .command("list")
+    .description("List the projects that the token sees.")
+    .action(async () => table(await api().list("projects", "name title createdAt")));
+
+  const person = program.command("person").description("People, who hold roles by their tokens.");
+  person
+    .command("create <subject>")
+    .description("Create a person.")
+    .option("--name <name>", "a name for people")
+    .action(async (subject: string, { name }: { name?: string }) => {
+      await api().mutate("createPerson", mutation("createPerson", "person { subject }"), {
+        subject,
+        displayName: name,
+      });
+      say(`created ${subject}`);
+    });
+  person
+    .command("list")
+    .description("List the people that the token sees.")
+    .action(async () => table(await api().list("persons", "subject displayName createdAt")));
+
+  const token = program.command("token").description("Tokens of people and computers.");
+  token
+    .command("create")
+    .description("Create a token and print it: it is shown once. Give --person with --role, or --computer.")
+    .option("--person <subject>", "the person it is for")
+    .option("--role <role>", "OWNER, USER or VIEWER")
+    .option("--computer <reference>", "the computer it is for")
+    .option("--project <name>", "the project it is good in")
+    .option("--days <n>", "days until it expires", count)
+    .action(
+      async ({ person: subject, role, computer, project: name, days }: Record<string, string> & { days?: number }) => {
+        const { secret } = await api().mutate<{ secret: string }>("createToken", mutation("createToken", "secret"), {
+          person: subject,
+          role,
+          computerReference: computer,
+          project: name,
+          expiresInDays: days,
+        });
+        say(secret);
+      },
+    );
+  token
+    .command("list")
+    .description("List the tokens that the token sees.")
+    .action(async () => table(await api().list("tokens", "tokenId kind subject project role expiresAt revokedAt")));
+  token
+    .command("revoke <id>")
+    .description("Revoke a token by its id.")
+    .action(async (id: string) => {
+      await api().mutate("revokeToken", mutation("revokeToken", "token { tokenId }"), { id });
+      say(`revoked ${id}`);
+    });
+
+  const registration = program.command("registration").description("Tokens with which nodes register themselves.");
+  registration
+    .command("create")
+    .description("Create a registration token and print it, for slapos node register --token.")
+    .option("--uses <n>", "how many nodes may use it", count)
+    .option("--hours <n>", "hours until it expires", count)
+    .option("--project <name>", "the project that nodes enter")
+    .action(async (options: { uses?: number; hours?: number; project?: string }) => {
+      const name = "createRegistrationToken";
+      const input = { uses: options.uses, expiresInHours: options.hours, project: options.project };
+      say((await api().mutate<{ secret: string }>(name, mutation(name, "secret"), input)).secret);
+    });
+  registration
+    .command("list")
+    .description("List the registration tokens that the token sees.")
+    .action(async () =>
+      table(await api().list("registrationTokens", "id project uses usesLeft createdBy expiresAt revokedAt")),
+    );
+  registration
+    .command("revoke <id>")
+    .description("Revoke a registration token by its id.")
+    .action(async (id: string) => {
+      const name = "revokeRegistrationToken";
+      await api().mutate(name, mutation(name, "registrationToken { id }"), { id });
+      say(`revoked ${id}`);
+    });
+
+  const computer = program.command("computer").description("Computers, which run nodes.");
+  computer
+    .command("create [reference]")
+    .description("Create a computer and print its node's master_url, which holds its credential.")
+    .option("--title <title>", "a title for people")
+    .option("--project <name>", "the project that it belongs to")
+    .action(async (reference: string | undefined, options: { title?: string; project?: string }) => {
+      const name = "createComputer";
+      const { masterUrl } = await api().mutate<{ masterUrl: string }>(name, mutation(name, "masterUrl"), {
+        reference,
+        ...options,
+      });
+      say(masterUrl);
+    });
+  computer
+    .command("list")
+    .description("List the computers that the token sees.")
+    .action(async () => table(await api().list("computers", "reference title project liveness scope lastContactAt")));
+}
+
+/** The mutation of a field that takes one input of the type that is named after it. */
+function mutation(name: string, selection: string): string {
+  const type = `${name[0]?.toUpperCase()}${name.slice(1)}Input`;
+  return `mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} ${userErrors} } }`;
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+/** Columns under their names, for eyes and for `awk`. */
+function table(rows: Record<string, unknown>[]): void {
+  const names = Object.keys(rows[0] ?? {});
+  if (names.length === 0) {
+    say("none");
+    return;
+  }
+  const cells = [names, ...rows.map((row) => names.map((name) => String(row[name] ?? "-")))];
+  const widths = names.map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0)));
+  for (const line of cells)
+    say(
+      line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    );
+}

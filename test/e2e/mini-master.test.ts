@@ -1,0 +1,75 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startOfflineRelease } from "../support/offline-release.js";
+import { RunningSystem } from "../support/running-system.js";
+import { SlaposNode } from "../support/slapos-node.js";
+import { pythonToolchain, reasonToSkip } from "../support/toolchain.js";
+
+const toolchain = await pythonToolchain();
+const skipped = reasonToSkip(toolchain);
+
+/** What `slapos proxy` gives: on one machine, the master and three pasted lines, and a local node runs an instance. */
+describe.skipIf(skipped !== null)("a master for one machine", () => {
+  let system: RunningSystem;
+  let release: Awaited<ReturnType<typeof startOfflineRelease>>;
+  /** Only the shell of the user who pastes the lines: the node itself is what they make. */
+  let shell: SlaposNode;
+  const folder = mkdtempSync("/tmp/mm-");
+
+  beforeAll(async () => {
+    if ("missing" in toolchain) return;
+    chmodSync(folder, 0o777);
+    system = await RunningSystem.start({ SLAPGRAPH_LOG_LEVEL: "warn" });
+    release = await startOfflineRelease();
+    shell = new SlaposNode({
+      toolchain,
+      computerId: "none",
+      masterUrl: "http://none/",
+      clientMasterUrl: "http://none/",
+      partitionCount: 1,
+    });
+  });
+
+  afterAll(async () => {
+    await shell?.run("/bin/sh", ["-c", `kill $(cat ${folder}/node/inst/var/run/supervisord.pid)`]);
+    await shell?.close();
+    await release?.close();
+    await system?.close();
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  });
+
+  test("three lines make a node of it that runs an instance, and its state is kept over a restart", async () => {
+    const command = path.resolve(import.meta.dirname, "../../dist/cli/slapgraph.js");
+    const url = `${system.gatewayUrl}/graphql`;
+    const configured = await shell.run(process.execPath, [
+      ...[command, "--url", url, "--token", system.adminToken],
+      ...["node", "config", "COMP-1", "--create", "--partitions", "2", "--folder", `${folder}/node`],
+    ]);
+    expect(configured.code, configured.stderr).toBe(0);
+    expect(readFileSync(`${folder}/node/slapos.cfg`, "utf8")).toContain("computer_id = COMP-1");
+    const paste = (lines: string) => shell.run("/bin/sh", ["-c", lines]);
+    const cfg = `--cfg ${folder}/node/slapos.cfg`;
+    const client = `--cfg ${folder}/node/client.cfg`;
+    const asked = await paste(
+      `slapos supply ${release.url} COMP-1 ${client} && slapos request web ${release.url} ${client}`,
+    );
+    expect(asked.code, asked.stdout + asked.stderr).toBe(2);
+    const ran = await paste(
+      `slapos node format --now ${cfg} && slapos node software ${cfg} && slapos node instance ${cfg}`,
+    );
+    expect(ran.code, ran.stdout + ran.stderr).toBe(0);
+    await system.stop();
+    await system.start();
+    const again = await paste(
+      `slapos request web ${release.url} --parameters a=b ${client} && slapos node instance ${cfg}`,
+    );
+    expect(again.code, again.stdout + again.stderr).toBe(0);
+    const { instances } = await system.graphql<{
+      instances: { edges: { node: { title: string; reportedState: string; connectionParameters: object } }[] };
+    }>("{ instances(first: 10) { edges { node { title reportedState connectionParameters } } } }");
+    expect(instances.edges.map((edge) => edge.node)).toEqual([
+      { title: "web", reportedState: "STARTED", connectionParameters: { "echo-a": "b" } },
+    ]);
+  });
+});
