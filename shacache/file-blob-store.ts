@@ -1,16 +1,32 @@
 import { randomUUID } from "node:crypto";
-import { access, constants, mkdir, open, readdir, rename, stat, unlink } from "node:fs/promises";
+import {
+  access,
+  constants,
+  type FileHandle,
+  mkdir,
+  open,
+  opendir,
+  readdir,
+  rename,
+  stat,
+  unlink,
+} from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { AppError } from "../common/errors.js";
-import type { BlobStore, OpenBlob, ReceivedBlob, ReceiveOptions } from "./blob-store.js";
-import { Digesting } from "./digesting.js";
+import {
+  type BlobStore,
+  type ByteRange,
+  type OpenBlob,
+  quarantineTermMs,
+  type ReceivedBlob,
+  type ReceiveOptions,
+  type StoredObject,
+} from "./blob-store.js";
+import { chunkBytes } from "./chunk-digests.js";
+import { digestInto } from "./digest-into.js";
 
-/** Large reads are what makes Node fast at files: twice as fast as with its default of 64 KiB. */
-const readChunkBytes = 1024 * 1024;
-
-/** Blobs as files under `blobs/ab/<sha512>`. An upload is written to `incoming/`, made durable, and then renamed. */
+/** Blobs as files under `blobs/ab/<sha512>.<id>`. An upload is written to `incoming/`, made durable, and then renamed. */
 export async function openFileBlobStore(folder: string): Promise<BlobStore> {
   const store = new FileBlobStore(folder);
   await store.prepare();
@@ -20,73 +36,90 @@ export async function openFileBlobStore(folder: string): Promise<BlobStore> {
 class FileBlobStore implements BlobStore {
   readonly #incoming: string;
   readonly #blobs: string;
+  readonly #quarantine: string;
 
   constructor(folder: string) {
     this.#incoming = path.join(folder, "incoming");
     this.#blobs = path.join(folder, "blobs");
+    this.#quarantine = path.join(folder, "quarantine");
   }
 
   async prepare(): Promise<void> {
-    await mkdir(this.#incoming, { recursive: true });
-    await mkdir(this.#blobs, { recursive: true });
+    for (const folder of [this.#incoming, this.#blobs, this.#quarantine]) await mkdir(folder, { recursive: true });
   }
 
   async receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob> {
-    const temporary = path.join(this.#incoming, randomUUID());
-    const digesting = new Digesting(options);
+    const id = randomUUID();
+    const temporary = path.join(this.#incoming, id);
     try {
-      const file = await open(temporary, "wx", 0o644);
-      // The stream closes the file in any case, and makes its bytes durable before that when it ends well.
-      await pipeline(digesting.through(stream), file.createWriteStream({ flush: true }));
-      const { sha512 } = digesting.received;
-      const place = this.#fileOf(sha512);
-      await mkdir(path.dirname(place), { recursive: true });
-      // A rename is atomic: an identical upload at the same time replaces the same bytes by the same bytes.
+      const received = await this.#write(temporary, stream, options);
+      const location = `${received.sha512}.${id}`;
+      const place = this.#fileOf(location);
+      if (await mkdir(path.dirname(place), { recursive: true })) await syncFolder(this.#blobs);
       await rename(temporary, place);
       await syncFolder(path.dirname(place));
-      return digesting.received;
+      return { ...received, location };
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
       throw classify(error);
     }
   }
 
-  async open(sha512: string, range?: { start: number; end: number }): Promise<OpenBlob | null> {
+  async #write(name: string, stream: Readable, options: ReceiveOptions) {
+    const file = await open(name, "wx", 0o644);
     try {
-      const file = await open(this.#fileOf(sha512), "r");
-      const { size } = await file.stat();
-      return { stream: file.createReadStream({ ...range, highWaterMark: readChunkBytes }), sizeBytes: size };
+      const received = await digestInto(stream, options, (chunk, index) => writeAll(file, chunk, index * chunkBytes));
+      await file.datasync();
+      return received;
+    } finally {
+      await file.close();
+    }
+  }
+
+  async open(location: string, { start, end }: ByteRange): Promise<OpenBlob | null> {
+    try {
+      const file = await open(this.#fileOf(location), "r");
+      return { pieces: readPieces(file, start, end), close: () => file.close() };
     } catch (error) {
       if (isAbsent(error)) return null;
       throw classify(error);
     }
   }
 
-  async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
+  async stat(location: string): Promise<{ sizeBytes: number } | null> {
     try {
-      return { sizeBytes: (await stat(this.#fileOf(sha512))).size };
+      return { sizeBytes: (await stat(this.#fileOf(location))).size };
     } catch (error) {
       if (isAbsent(error)) return null;
       throw classify(error);
     }
   }
 
-  async remove(sha512: string): Promise<void> {
-    await unlink(this.#fileOf(sha512)).catch((error) => {
+  async remove(location: string): Promise<void> {
+    await unlink(this.#fileOf(location)).catch((error) => {
       if (!isAbsent(error)) throw classify(error);
     });
   }
 
-  async sweepOrphans(olderThanMs: number): Promise<number> {
-    let count = 0;
-    for (const name of await readdir(this.#incoming)) {
-      const file = path.join(this.#incoming, name);
-      const found = await stat(file).catch(() => null);
-      if (!found || Date.now() - found.mtimeMs < olderThanMs) continue;
-      await unlink(file).catch(() => undefined);
-      count++;
+  async quarantine(location: string): Promise<void> {
+    await rename(this.#fileOf(location), path.join(this.#quarantine, location)).catch((error) => {
+      if (!isAbsent(error)) throw classify(error);
+    });
+  }
+
+  async *list(): AsyncGenerator<StoredObject> {
+    for (const folder of await readdir(this.#blobs)) {
+      for await (const { name } of await opendir(path.join(this.#blobs, folder))) {
+        const found = await stat(path.join(this.#blobs, folder, name)).catch(() => null);
+        if (found?.isFile()) yield { location: name, sizeBytes: found.size, modifiedAt: found.mtime };
+      }
     }
-    return count;
+  }
+
+  async sweep(olderThanMs: number): Promise<number> {
+    const abandoned = await removeOlder(this.#incoming, olderThanMs, (found) => found.mtimeMs);
+    // A rename keeps the time of the bytes and sets that of the entry.
+    return abandoned + (await removeOlder(this.#quarantine, quarantineTermMs, (found) => found.ctimeMs));
   }
 
   async check(): Promise<void> {
@@ -99,9 +132,59 @@ class FileBlobStore implements BlobStore {
     // Files are closed by whoever opened them.
   }
 
-  #fileOf(sha512: string): string {
-    return path.join(this.#blobs, sha512.slice(0, 2), sha512);
+  #fileOf(location: string): string {
+    return path.join(this.#blobs, location.slice(0, 2), location);
   }
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
+    written += bytesWritten;
+  }
+}
+
+/** The next chunk is being read while the one before it is on its way. Large reads are what makes Node fast at files. */
+async function* readPieces(file: FileHandle, start: number, end: number): AsyncGenerator<Buffer> {
+  const readAt = async (position: number): Promise<Buffer> => {
+    const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(chunkBytes, end + 1 - position)));
+    let filled = 0;
+    while (filled < bytes.length) {
+      const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, position + filled);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+    }
+    return bytes.subarray(0, filled);
+  };
+  try {
+    let next = readAt(start);
+    for (let position = start; position <= end; ) {
+      const bytes = await next;
+      if (bytes.length === 0) return;
+      position += bytes.length;
+      next = position <= end ? readAt(position) : next;
+      next.catch(() => undefined);
+      yield bytes;
+    }
+  } catch (error) {
+    throw classify(error);
+  }
+}
+
+async function removeOlder(
+  folder: string,
+  olderThanMs: number,
+  timeOf: (found: { mtimeMs: number; ctimeMs: number }) => number,
+): Promise<number> {
+  let count = 0;
+  for (const name of await readdir(folder)) {
+    const file = path.join(folder, name);
+    const found = await stat(file).catch(() => null);
+    if (!found || Date.now() - timeOf(found) < olderThanMs) continue;
+    await unlink(file).catch(() => undefined);
+    count++;
+  }
+  return count;
 }
 
 /** A new name is durable only once its folder is. */
@@ -122,7 +205,7 @@ const storageCodes = new Set(["EIO", "EACCES", "EPERM", "EROFS", "EMFILE", "ENFI
 
 function classify(error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException).code ?? "";
-  if (code === "ENOSPC" || code === "EDQUOT")
+  if (code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG")
     return new AppError("STORAGE_FULL", "The blob store has no room left.", { cause: error });
   if (storageCodes.has(code))
     return new AppError("UNAVAILABLE", "The blob store cannot be used just now.", { cause: error });

@@ -1,7 +1,8 @@
 import { isLoopback } from "../common/config.js";
 import { runService } from "../common/run-service.js";
 import { serveSubgraph } from "../common/subgraph-server.js";
-import { openShacache, startShacache } from "./server.js";
+import { startShacache } from "./door.js";
+import { openShacache } from "./server.js";
 
 /** The Shacache on its own: its door, and beside it its subgraph for the gateway. */
 await runService("shacache", async (config, resources, log) => {

@@ -25,4 +25,22 @@ class CreateShacache extends Migration {
   }
 }
 
-export const shacacheMigrations = [{ name: "20261124_create_shacache", class: CreateShacache }];
+/** Blobs get names of their own in the store, and digests per chunk. Those of before are named by their digest, without chunk digests. */
+class NameAndVerifyBlobs extends Migration {
+  override up(): void {
+    this.addSql('alter table shacache.artifact add column location text collate "C"');
+    this.addSql("update shacache.artifact set location = sha512");
+    this.addSql("alter table shacache.artifact alter column location set not null");
+    this.addSql("alter table shacache.artifact add column project text not null default 'main'");
+    this.addSql("alter table shacache.artifact add column chunk_key bytea, add column chunk_tags bytea");
+    // Tags are random: compressing them costs time and saves nothing.
+    this.addSql("alter table shacache.artifact alter column chunk_tags set storage external");
+    this.addSql("create unique index artifact_location on shacache.artifact (location)");
+    this.addSql("alter table shacache.directory_entry add column project text not null default 'main'");
+  }
+}
+
+export const shacacheMigrations = [
+  { name: "20261124_create_shacache", class: CreateShacache },
+  { name: "20261125_name_and_verify_blobs", class: NameAndVerifyBlobs },
+];

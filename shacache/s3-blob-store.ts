@@ -1,35 +1,48 @@
 import { randomUUID } from "node:crypto";
-import { Readable } from "node:stream";
+import { Agent } from "node:http";
+import { Agent as TlsAgent } from "node:https";
+import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, CopyDestinationOptions, CopySourceOptions } from "minio";
 import { ConfigError, type S3Config } from "../common/config.js";
 import { AppError } from "../common/errors.js";
-import type { BlobStore, OpenBlob, ReceivedBlob, ReceiveOptions } from "./blob-store.js";
-import { Digesting } from "./digesting.js";
+import {
+  type BlobStore,
+  type ByteRange,
+  type OpenBlob,
+  quarantineTermMs,
+  type ReceivedBlob,
+  type ReceiveOptions,
+  type StoredObject,
+} from "./blob-store.js";
+import { digestInto } from "./digest-into.js";
+import { S3Upload } from "./s3-upload.js";
 
-const partSizeBytes = 8 * 1024 * 1024;
 /** MinIO reads a dropped GET to the end of the range that was asked for, so it is asked in windows (part 2, 3). */
 const windowBytes = 8 * 1024 * 1024;
 const openAttempts = 20;
 const openRetryMs = 250;
+/** A store that says nothing for so long is away. */
+const silenceMs = 30_000;
 /** S3 copies an object of up to 5 GiB in one call. */
 const maxCopyBytes = 5 * 1024 ** 3;
 
 /**
- * Blobs as objects `blobs/<sha512>` of a bucket. The name is known only after the last byte: a small upload waits for it in
- * memory, a larger one goes to `incoming/<id>` and is copied by the server to its name once its digest is known. That costs
- * the store a second write of the bytes, and buys that a name appears in one step, verified, and that the bucket alone says
- * what is stored.
+ * Blobs as objects `blobs/<name>` of a bucket. The digest is known only after the last byte, and S3 cannot rename: so the
+ * name is the upload's own, and the bytes are written once, whatever their size. A small blob waits in memory until its
+ * digest is known and has it in its name, for people who look into the bucket.
  */
 export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
   const { hostname, port, protocol } = new URL(config.endpoint);
+  const useSSL = protocol === "https:";
+  const agentOptions = { keepAlive: true, maxSockets: 256, timeout: silenceMs };
   const client = new Client({
     endPoint: hostname.replace(/^\[|\]$/g, ""),
-    useSSL: protocol === "https:",
+    useSSL,
     ...(port ? { port: Number(port) } : {}),
     accessKey: config.accessKey,
     secretKey: config.secretKey,
-    partSize: partSizeBytes,
+    transportAgent: endingSilence(useSSL ? new TlsAgent(agentOptions) : new Agent(agentOptions)),
   });
   const store = new S3BlobStore(client, config.bucket);
   for (let attempt = 1; ; attempt++) {
@@ -50,6 +63,17 @@ export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
   }
 }
 
+/** The library waits for ever on a server that has stopped in the middle; the agent ends such a connection. */
+function endingSilence(agent: Agent): Agent {
+  const connect = agent.createConnection.bind(agent);
+  agent.createConnection = (options, callback) => {
+    const socket = connect(options, callback);
+    socket?.once("timeout", () => socket.destroy(new Error("The S3 server has said nothing for too long.")));
+    return socket;
+  };
+  return agent;
+}
+
 class S3BlobStore implements BlobStore {
   readonly #client: Client;
   readonly #bucket: string;
@@ -67,116 +91,102 @@ class S3BlobStore implements BlobStore {
   }
 
   async receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob> {
-    const digesting = new Digesting(options);
-    const chunks = digesting.through(stream);
-    const head: Buffer[] = [];
-    let headBytes = 0;
-    for (let next = await chunks.next(); ; next = await chunks.next()) {
-      if (next.done) return this.#putWhole(Buffer.concat(head), digesting);
-      head.push(next.value);
-      headBytes += next.value.length;
-      if (headBytes > partSizeBytes) return this.#putStream(head, chunks, digesting);
-    }
-  }
-
-  /** What fits into memory is put under its name at once: an object appears whole or not at all. */
-  async #putWhole(bytes: Buffer, { received }: Digesting): Promise<ReceivedBlob> {
+    const id = randomUUID();
+    const upload = new S3Upload(this.#client, this.#bucket, `blobs/${id}`, options.expectedSizeBytes);
     try {
-      await this.#client.putObject(this.#bucket, nameOf(received.sha512), bytes, bytes.length);
-      return received;
+      const received = await digestInto(stream, options, (chunk) => upload.add(chunk));
+      if (upload.isMultipart) {
+        await upload.complete();
+        return { ...received, location: id };
+      }
+      const location = `${received.sha512}.${id}`;
+      await this.#client.putObject(this.#bucket, nameOf(location), upload.held, upload.held.length);
+      return { ...received, location };
     } catch (error) {
-      throw classify(error);
+      await upload.abort();
+      // A broken stream is the client's, the rest is the store's.
+      throw stream.errored === error ? error : classify(error);
     }
   }
 
-  async #putStream(head: Buffer[], rest: AsyncGenerator<Buffer>, digesting: Digesting): Promise<ReceivedBlob> {
-    const temporary = `incoming/${randomUUID()}`;
-    let refusal: unknown;
-    // The library waits for ever on a stream that fails. So a refused upload ends as if it were whole, and what was put is removed.
-    const body = async function* () {
-      yield* head.splice(0);
-      try {
-        yield* rest;
-      } catch (error) {
-        refusal = error;
-      }
-    };
+  async open(location: string, { start, end }: ByteRange): Promise<OpenBlob | null> {
+    const reader = new WindowedReader((from, to) => this.#read(location, from, to), start, end);
+    return (await reader.begin()) ? reader : null;
+  }
+
+  /** Null where the object ends before the range. */
+  async #read(location: string, from: number, to: number): Promise<Readable | null> {
     try {
-      await this.#client.putObject(this.#bucket, temporary, Readable.from(body(), { objectMode: false }));
-      if (refusal !== undefined) throw refusal;
-      const { sha512, sizeBytes } = digesting.received;
-      if (sizeBytes > maxCopyBytes)
-        throw new AppError("PAYLOAD_TOO_LARGE", `An S3 store takes blobs of up to ${maxCopyBytes} bytes.`);
-      if ((await this.stat(sha512)) === null) {
-        await this.#client.copyObject(
-          new CopySourceOptions({ Bucket: this.#bucket, Object: temporary }),
-          new CopyDestinationOptions({ Bucket: this.#bucket, Object: nameOf(sha512) }),
-        );
-      }
-      return digesting.received;
+      return await this.#client.getPartialObject(this.#bucket, nameOf(location), from, to - from + 1);
     } catch (error) {
-      throw error === refusal ? error : classify(error);
-    } finally {
-      await this.#client.removeObject(this.#bucket, temporary).catch(() => undefined);
+      if ((error as { code?: string }).code === "InvalidRange") return null;
+      throw error;
     }
   }
 
-  async open(sha512: string, range?: { start: number; end: number }): Promise<OpenBlob | null> {
-    const found = await this.stat(sha512);
-    if (found === null) return null;
-    const { start, end } = range ?? { start: 0, end: found.sizeBytes - 1 };
-    return {
-      stream: Readable.from(this.#windows(nameOf(sha512), start, end), { objectMode: false }),
-      sizeBytes: found.sizeBytes,
-    };
-  }
-
-  async *#windows(name: string, start: number, end: number): AsyncGenerator<Buffer> {
-    for (let from = start; from <= end; from += windowBytes) {
-      const length = Math.min(windowBytes, end - from + 1);
-      try {
-        yield* (await this.#client.getPartialObject(this.#bucket, name, from, length)) as AsyncIterable<Buffer>;
-      } catch (error) {
-        throw classify(error);
-      }
-    }
-  }
-
-  async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
+  async stat(location: string): Promise<{ sizeBytes: number } | null> {
     try {
-      return { sizeBytes: (await this.#client.statObject(this.#bucket, nameOf(sha512))).size };
+      return { sizeBytes: (await this.#client.statObject(this.#bucket, nameOf(location))).size };
     } catch (error) {
       if (isAbsent(error)) return null;
       throw classify(error);
     }
   }
 
-  async remove(sha512: string): Promise<void> {
-    await this.#client.removeObject(this.#bucket, nameOf(sha512)).catch((error) => {
+  async remove(location: string): Promise<void> {
+    await this.#client.removeObject(this.#bucket, nameOf(location)).catch((error) => {
       throw classify(error);
     });
   }
 
-  async sweepOrphans(olderThanMs: number): Promise<number> {
-    let count = 0;
-    const isOld = (at: Date | undefined) => at !== undefined && Date.now() - at.getTime() >= olderThanMs;
-    for await (const item of this.#client.listObjectsV2(this.#bucket, "incoming/", true) as AsyncIterable<{
-      name?: string;
-      lastModified?: Date;
-    }>) {
-      if (item.name === undefined || !isOld(item.lastModified)) continue;
-      await this.#client.removeObject(this.#bucket, item.name);
-      count++;
+  async quarantine(location: string): Promise<void> {
+    const found = await this.stat(location);
+    if (found === null) return;
+    try {
+      // What is too large for one copy is removed: that nobody reads it matters more than that it can be looked at.
+      if (found.sizeBytes <= maxCopyBytes) {
+        await this.#client.copyObject(
+          new CopySourceOptions({ Bucket: this.#bucket, Object: nameOf(location) }),
+          new CopyDestinationOptions({ Bucket: this.#bucket, Object: `quarantine/${location}` }),
+        );
+      }
+      await this.#client.removeObject(this.#bucket, nameOf(location));
+    } catch (error) {
+      throw classify(error);
     }
-    for await (const upload of this.#client.listIncompleteUploads(this.#bucket, "incoming/", true) as AsyncIterable<{
-      key: string;
-      initiated?: Date;
-    }>) {
-      if (!isOld(upload.initiated)) continue;
-      await this.#client.removeIncompleteUpload(this.#bucket, upload.key);
-      count++;
+  }
+
+  async *list(): AsyncGenerator<StoredObject> {
+    try {
+      for await (const { name, size, lastModified } of this.#objects("blobs/"))
+        yield { location: name.slice("blobs/".length), sizeBytes: size, modifiedAt: lastModified };
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async sweep(olderThanMs: number): Promise<number> {
+    let count = 0;
+    try {
+      for await (const { name, lastModified } of this.#objects("quarantine/")) {
+        if (Date.now() - lastModified.getTime() < quarantineTermMs) continue;
+        await this.#client.removeObject(this.#bucket, name);
+        count++;
+      }
+      const uploads = this.#client.listIncompleteUploads(this.#bucket, "blobs/", true);
+      for await (const upload of uploads as AsyncIterable<{ key: string; uploadId: string; initiated?: Date }>) {
+        if (!upload.initiated || Date.now() - upload.initiated.getTime() < olderThanMs) continue;
+        await this.#client.abortMultipartUpload(this.#bucket, upload.key, upload.uploadId);
+        count++;
+      }
+    } catch (error) {
+      throw classify(error);
     }
     return count;
+  }
+
+  #objects(prefix: string): AsyncIterable<{ name: string; size: number; lastModified: Date }> {
+    return this.#client.listObjectsV2(this.#bucket, prefix, true) as AsyncIterable<never>;
   }
 
   async check(): Promise<void> {
@@ -187,11 +197,73 @@ class S3BlobStore implements BlobStore {
   }
 
   async close(): Promise<void> {
-    // The client holds no connection open that would keep the process.
+    // Idle connections are closed by their agent and do not keep the process.
   }
 }
 
-const nameOf = (sha512: string) => `blobs/${sha512}`;
+/** Reads a range of an object window by window, each asked for when the one before it is used up. */
+class WindowedReader implements OpenBlob {
+  readonly #read: (from: number, to: number) => Promise<Readable | null>;
+  readonly #end: number;
+  #position: number;
+  #window: Readable | null = null;
+  #isClosed = false;
+
+  constructor(read: (from: number, to: number) => Promise<Readable | null>, start: number, end: number) {
+    this.#read = read;
+    this.#position = start;
+    this.#end = end;
+  }
+
+  /** False when there is no such object. */
+  async begin(): Promise<boolean> {
+    try {
+      await this.#nextWindow();
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw classify(error);
+    }
+  }
+
+  get pieces(): AsyncIterable<Buffer> {
+    return this.#pieces();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#window?.destroy();
+  }
+
+  async *#pieces(): AsyncGenerator<Buffer> {
+    while (this.#window !== null) {
+      const from = this.#position;
+      try {
+        for await (const piece of this.#window as AsyncIterable<Buffer>) {
+          this.#position += piece.length;
+          yield piece;
+        }
+        if (this.#position > this.#end || this.#position === from || this.#isClosed) return;
+        await this.#nextWindow();
+      } catch (error) {
+        // A reader that paused for long, or a server that was restarted, loses the connection: as long as there is
+        // progress, the rest is asked for again.
+        if (this.#isClosed || this.#position === from) throw classify(error);
+        await this.#nextWindow().catch((again) => {
+          throw classify(again);
+        });
+      }
+    }
+  }
+
+  async #nextWindow(): Promise<void> {
+    const to = Math.min(this.#position + windowBytes - 1, this.#end);
+    this.#window = await this.#read(this.#position, to);
+    if (this.#isClosed) this.#window?.destroy();
+  }
+}
+
+const nameOf = (location: string) => `blobs/${location}`;
 
 /** The only answers that mean absence. Everything else that the library throws is a store that did not do its work. */
 function isAbsent(error: unknown): boolean {

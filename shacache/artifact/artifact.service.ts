@@ -4,61 +4,162 @@ import type { MikroORM } from "@mikro-orm/postgresql";
 import { AppError } from "../../common/errors.js";
 import type { EventLog } from "../../common/event-log.js";
 import { type Caller, mainProject } from "../../common/identity.js";
-import type { BlobStore, OpenBlob } from "../blob-store.js";
+import type { BlobStore, ByteRange, ReceivedBlob } from "../blob-store.js";
+import type { ChunkDigests } from "../chunk-digests.js";
+import { digestStored } from "../digest-stored.js";
+import { CorruptBlobError, openVerified, type VerifiedBlob } from "../verified-read.js";
 import { ArtifactEntity } from "./artifact.entity.js";
+import { ArtifactIndex, type KnownBlob } from "./artifact-index.js";
 
 export type ArtifactRow = InferEntity<typeof ArtifactEntity>;
 
 export const sha512Pattern = /^[0-9a-f]{128}$/;
 export const anonymous = "anonymous";
 
+export interface Upload {
+  expectedSizeBytes?: number;
+  /** Named by the client before it sent; anything else is DIGEST_MISMATCH. */
+  expectedSha512?: string;
+}
+
+/** Whose quota an upload counts for: the administrator's and anonymous ones are the project `main`'s. */
+export function projectOfWriter(caller: Caller | null): string {
+  return caller && caller.kind !== "administrator" ? caller.project : mainProject;
+}
+
 export class ArtifactService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
   readonly #blobs: BlobStore;
   readonly #maxSizeBytes: number;
+  readonly #index: ArtifactIndex;
 
   constructor(orm: MikroORM, eventLog: EventLog, blobs: BlobStore, maxSizeBytes: number) {
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#blobs = blobs;
     this.#maxSizeBytes = maxSizeBytes;
+    this.#index = new ArtifactIndex(orm);
+  }
+
+  /** Stores a blob: its bytes are durable and its digest known before the index names it. The digest. */
+  async upload(caller: Caller | null, stream: Readable, upload: Upload): Promise<string> {
+    if ((upload.expectedSizeBytes ?? 0) > this.#maxSizeBytes) {
+      throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${this.#maxSizeBytes} bytes.`);
+    }
+    const received = await this.#blobs.receive(stream, { maxSizeBytes: this.#maxSizeBytes, ...upload });
+    await this.admit(received, caller?.subject ?? anonymous, projectOfWriter(caller));
+    return received.sha512;
   }
 
   /**
-   * Stores a blob of unknown digest. The bytes are durable and compared before the index names them; a crash between the
-   * two leaves a blob that the same upload, sent again, finds and indexes.
+   * Names a stored object in the index, or removes it where the index names a copy that is there already. A crash before
+   * this leaves an object without a name, which the scrub judges. True if it is the index's from now on.
    */
-  async upload(caller: Caller | null, stream: Readable, expectedSizeBytes: number): Promise<string> {
-    if (expectedSizeBytes > this.#maxSizeBytes) {
-      throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${this.#maxSizeBytes} bytes.`);
-    }
-    const { sha512, sizeBytes } = await this.#blobs.receive(stream, {
-      maxSizeBytes: this.#maxSizeBytes,
-      expectedSizeBytes,
-    });
-    const uploadedBy = caller?.subject ?? anonymous;
-    await this.#eventLog.transact(this.#orm, async (em, append) => {
-      const inserted = await em.execute<{ sha512: string }[]>(
-        `insert into shacache.artifact (sha512, size_bytes, created_at, uploaded_by) values (?, ?, now(), ?)
-         on conflict (sha512) do nothing returning sha512`,
-        [sha512, sizeBytes, uploadedBy],
+  async admit(received: ReceivedBlob, uploadedBy: string, project: string): Promise<boolean> {
+    const { sha512, sizeBytes, location, digests } = received;
+    const present = await this.#index.findAgain(sha512);
+    const isThere = present !== null && (await this.#blobs.stat(present.location))?.sizeBytes === sizeBytes;
+    const replaced = isThere ? null : (present?.location ?? null);
+    const admitted = await this.#eventLog.transact(this.#orm, async (em, append) => {
+      // Of identical uploads at once one wins; a row whose bytes were found missing is healed.
+      const rows = await em.execute<{ healed: boolean }[]>(
+        `insert into shacache.artifact (sha512, size_bytes, location, chunk_key, chunk_tags, created_at, uploaded_by, project)
+         values (?, ?, ?, ?, ?, now(), ?, ?)
+         on conflict (sha512) do update set location = excluded.location, chunk_key = excluded.chunk_key, chunk_tags = excluded.chunk_tags
+           where artifact.location = ?
+         returning xmax <> 0 as healed`,
+        [sha512, sizeBytes, location, digests.key, digests.tags, uploadedBy, project, replaced],
       );
-      if (inserted.length === 0) return;
-      const project = caller && caller.kind !== "administrator" ? caller.project : mainProject;
-      await append({ kind: "ArtifactStored", subject: sha512, project, actor: uploadedBy, payload: { sizeBytes } });
+      const [row] = rows;
+      if (row && !row.healed)
+        await append({ kind: "ArtifactStored", subject: sha512, project, actor: uploadedBy, payload: { sizeBytes } });
+      return row !== undefined;
     });
-    return sha512;
+    this.#index.forget(sha512);
+    if (!admitted && present?.location !== location) await this.#blobs.remove(location);
+    return admitted;
   }
 
   /** Null when there is no such blob. */
-  stat(sha512: string): Promise<{ sizeBytes: number } | null> {
-    return this.#blobs.stat(sha512);
+  async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
+    return this.#index.find(sha512);
   }
 
-  /** Null when there is no such blob; a store that does not answer throws, because broken is not absent. */
-  open(sha512: string, range?: { start: number; end: number }): Promise<OpenBlob | null> {
-    return this.#blobs.open(sha512, range);
+  /**
+   * Opens a blob or an inclusive range of it, every byte checked before it is yielded. Null when there is no such blob, also
+   * when its bytes turn out to be corrupt before the first was yielded. One that turns out later breaks off. Corrupt bytes
+   * are quarantined in both cases. A store or an index that does not answer throws: broken is not absent.
+   */
+  async open(sha512: string, range?: ByteRange): Promise<(VerifiedBlob & { sizeBytes: number }) | null> {
+    const known = await this.#index.find(sha512);
+    if (known === null) return null;
+    const opened = await this.#open(sha512, known, range);
+    if (opened !== null) return opened;
+    // Not where it was: another process may have moved it.
+    const moved = await this.#index.findAgain(sha512);
+    return moved === null || moved.location === known.location ? null : this.#open(sha512, moved, range);
+  }
+
+  async #open(sha512: string, known: KnownBlob, range?: ByteRange) {
+    const { sizeBytes } = known;
+    try {
+      const digests = known.digests ?? (await this.#digestOnce(sha512, known));
+      if (digests === null) return null;
+      const opened = await openVerified(this.#blobs, { ...known, digests }, range);
+      return opened && { ...opened, sizeBytes, chunks: this.#guard(sha512, known, opened.chunks) };
+    } catch (error) {
+      if (!(error instanceof CorruptBlobError)) throw error;
+      await this.quarantine(sha512, known.location, error.message);
+      return null;
+    }
+  }
+
+  /** What an older version stored has no digests of its chunks yet: they are made when it is first read, and kept. */
+  async #digestOnce(sha512: string, known: KnownBlob): Promise<ChunkDigests | null> {
+    const found = await digestStored(this.#blobs, known);
+    if (found === null) return null;
+    if (found.sha512 !== sha512) throw new CorruptBlobError("The blob does not have its digest.");
+    await this.#orm.em
+      .fork()
+      .execute("update shacache.artifact set chunk_key = ?, chunk_tags = ? where sha512 = ? and location = ?", [
+        found.digests.key,
+        found.digests.tags,
+        sha512,
+        known.location,
+      ]);
+    return found.digests;
+  }
+
+  async *#guard(sha512: string, { location }: KnownBlob, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    try {
+      yield* chunks;
+    } catch (error) {
+      if (error instanceof CorruptBlobError) await this.quarantine(sha512, location, error.message);
+      throw error;
+    }
+  }
+
+  /** From now on readers do not find it, so that a node uploads it again; its bytes are put aside. Idempotent. */
+  async quarantine(sha512: string, location: string, cause: string): Promise<void> {
+    await this.#eventLog.transact(this.#orm, async (em, append) => {
+      const [row] = await em.execute<{ project: string; size_bytes: string }[]>(
+        "delete from shacache.artifact where sha512 = ? and location = ? returning project, size_bytes",
+        [sha512, location],
+      );
+      if (!row) return;
+      const payload = { sizeBytes: Number(row.size_bytes), location };
+      await append({
+        kind: "ArtifactQuarantined",
+        subject: sha512,
+        project: row.project,
+        actor: "shacache",
+        cause,
+        payload,
+      });
+    });
+    this.#index.forget(sha512);
+    await this.#blobs.quarantine(location);
   }
 
   async artifactsBySha512(digests: readonly string[]): Promise<(ArtifactRow | null)[]> {

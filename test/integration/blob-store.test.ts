@@ -1,7 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { Client } from "minio";
 import { expect, test } from "vitest";
 import { openFileBlobStore } from "../../shacache/file-blob-store.js";
@@ -13,9 +24,18 @@ import { minioBinary, reasonToSkip } from "../support/toolchain.js";
 const minio = await minioBinary();
 const skipped = reasonToSkip(minio) !== null;
 
+const flipped = (bytes: Buffer, position: number) => {
+  bytes[position] = (bytes[position] ?? 0) ^ 1;
+  return bytes;
+};
+
 describeBlobStore("files", false, async () => {
   const folder = mkdtempSync("/tmp/sg-blobs-");
+  const fileOf = (location: string) => path.join(folder, "blobs", location.slice(0, 2), location);
   return {
+    corrupt: async (location, position) =>
+      writeFileSync(fileOf(location), flipped(readFileSync(fileOf(location)), position)),
+    truncate: async (location, sizeBytes) => truncateSync(fileOf(location), sizeBytes),
     store: await openFileBlobStore(folder),
     countObjects: async () =>
       readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length,
@@ -39,8 +59,14 @@ describeBlobStore("MinIO", skipped, async () => {
     for await (const _ of objects) found++;
     return found;
   };
+  const change = async (location: string, by: (bytes: Buffer) => Buffer) => {
+    const name = `blobs/${location}`;
+    await client.putObject(server.bucket, name, by(await buffer(await client.getObject(server.bucket, name))));
+  };
   return {
     store: await openS3BlobStore(server),
+    corrupt: (location, position) => change(location, (bytes) => flipped(bytes, position)),
+    truncate: (location, sizeBytes) => change(location, (bytes) => bytes.subarray(0, sizeBytes)),
     countObjects: async () =>
       (await count(client.listObjectsV2(server.bucket, "", true))) +
       (await count(client.listIncompleteUploads(server.bucket, "", true))),
@@ -53,26 +79,26 @@ test("an upload that a crash abandoned is swept once it is old, and not before",
   const store = await openFileBlobStore(folder);
   const orphan = path.join(folder, "incoming", randomUUID());
   writeFileSync(orphan, "half");
-  expect(await store.sweepOrphans(60_000)).toBe(0);
+  expect(await store.sweep(60_000)).toBe(0);
   const longAgo = new Date(Date.now() - 3_600_000);
   utimesSync(orphan, longAgo, longAgo);
-  expect(await store.sweepOrphans(60_000)).toBe(1);
+  expect(await store.sweep(60_000)).toBe(1);
   rmSync(folder, { recursive: true, force: true });
 });
 
 test("a file store that is broken says so, and is never taken for an absence", async () => {
   const folder = mkdtempSync("/tmp/sg-blobs-");
   const store = await openFileBlobStore(folder);
-  const { sha512 } = await store.receive(Readable.from([Buffer.from("x")]), { maxSizeBytes: 10 });
-  const place = path.join(folder, "blobs", sha512.slice(0, 2));
+  const { location } = await store.receive(Readable.from([Buffer.from("x")]), { maxSizeBytes: 10 });
+  const place = path.join(folder, "blobs", location.slice(0, 2));
   rmSync(place, { recursive: true });
   // A file where the folder was cannot be read through: that is no answer about the blob.
   writeFileSync(place, "not a folder");
-  await expect(store.stat(sha512)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+  await expect(store.stat(location)).rejects.toMatchObject({ code: "UNAVAILABLE" });
   rmSync(place);
   mkdirSync(place);
   chmodSync(place, 0o755);
-  expect(await store.stat(sha512)).toBeNull();
+  expect(await store.stat(location)).toBeNull();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -80,12 +106,12 @@ test.skipIf(skipped)("a MinIO that does not answer is UNAVAILABLE, and good agai
   if ("missing" in minio) return;
   const server = await startMinio(minio.binary);
   const store = await openS3BlobStore(server);
-  const { sha512 } = await store.receive(Readable.from([Buffer.from("kept")]), {
+  const { location } = await store.receive(Readable.from([Buffer.from("kept")]), {
     maxSizeBytes: 10,
     expectedSizeBytes: 4,
   });
   await server.kill();
-  await expect(store.stat(sha512)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+  await expect(store.stat(location)).rejects.toMatchObject({ code: "UNAVAILABLE" });
   await expect(store.check()).rejects.toMatchObject({ code: "UNAVAILABLE" });
   await expect(
     store.receive(Readable.from([Buffer.from("lost")]), { maxSizeBytes: 10, expectedSizeBytes: 4 }),
@@ -93,6 +119,6 @@ test.skipIf(skipped)("a MinIO that does not answer is UNAVAILABLE, and good agai
     code: "UNAVAILABLE",
   });
   await server.start();
-  await expect.poll(() => store.stat(sha512).catch(() => null), { timeout: 10_000 }).toEqual({ sizeBytes: 4 });
+  await expect.poll(() => store.stat(location).catch(() => null), { timeout: 10_000 }).toEqual({ sizeBytes: 4 });
   await server.close();
 });

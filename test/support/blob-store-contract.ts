@@ -2,12 +2,17 @@ import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { BlobStore } from "../../shacache/blob-store.js";
+import type { BlobStore, ByteRange, ReceivedBlob } from "../../shacache/blob-store.js";
+import { chunkBytes } from "../../shacache/chunk-digests.js";
+import { CorruptBlobError, openVerified } from "../../shacache/verified-read.js";
 
 export interface ContractStore {
   store: BlobStore;
   /** How many things the store holds, uploads that never ended included. */
   countObjects(): Promise<number>;
+  /** Changes one byte of an object behind the store's back. */
+  corrupt(location: string, position: number): Promise<void>;
+  truncate(location: string, sizeBytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -32,27 +37,104 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
     });
 
     const put = (bytes: Buffer) => store.receive(Readable.from([bytes]), { ...limit, expectedSizeBytes: bytes.length });
-    const read = async (sha512: string, range?: { start: number; end: number }) => {
-      const blob = await store.open(sha512, range);
-      return blob && buffer(blob.stream);
+    const read = async ({ location, sizeBytes, digests }: ReceivedBlob, range?: ByteRange) => {
+      const blob = await openVerified(store, { location, sizeBytes, digests }, range);
+      try {
+        return blob && (await buffer(blob.chunks));
+      } finally {
+        await blob?.close();
+      }
+    };
+
+    const storedLocations = async () => {
+      const found: string[] = [];
+      for await (const { location } of store.list()) found.push(location);
+      return found;
     };
 
     test("a blob is read back whole and in ranges under the digest of its bytes", async () => {
       const bytes = randomBytes(100_000);
-      expect(await put(bytes)).toEqual({ sha512: digest(bytes), sizeBytes: bytes.length });
-      expect(await read(digest(bytes))).toEqual(bytes);
-      expect(await read(digest(bytes), { start: 1_000, end: 1_999 })).toEqual(bytes.subarray(1_000, 2_000));
-      expect(await store.stat(digest(bytes))).toEqual({ sizeBytes: bytes.length });
+      const stored = await put(bytes);
+      expect(stored).toMatchObject({ sha512: digest(bytes), sizeBytes: bytes.length });
+      expect(await read(stored)).toEqual(bytes);
+      expect(await read(stored, { start: 1_000, end: 1_999 })).toEqual(bytes.subarray(1_000, 2_000));
+      expect(await store.stat(stored.location)).toEqual({ sizeBytes: bytes.length });
+    });
+
+    test("a range is the same bytes wherever it begins and ends among chunks and windows", async () => {
+      const bytes = randomBytes(9 * chunkBytes + 17);
+      const stored = await put(bytes);
+      const edges = [
+        0,
+        1,
+        chunkBytes - 1,
+        chunkBytes,
+        8 * chunkBytes - 1,
+        8 * chunkBytes,
+        9 * chunkBytes,
+        bytes.length - 1,
+      ];
+      for (const start of edges) {
+        for (const end of edges.filter((edge) => edge >= start)) {
+          const part = await read(stored, { start, end });
+          expect(part?.equals(bytes.subarray(start, end + 1)), `${start}-${end}`).toBe(true);
+        }
+      }
+    });
+
+    test("a byte that changed at rest is never yielded, and what is before its chunk is", async () => {
+      const bytes = randomBytes(3 * chunkBytes);
+      const stored = await put(bytes);
+      await opened.corrupt(stored.location, 2 * chunkBytes + 5);
+      const blob = await openVerified(store, stored);
+      const yielded: Buffer[] = [];
+      await expect(
+        (async () => {
+          for await (const chunk of blob?.chunks ?? []) yielded.push(chunk);
+        })(),
+      ).rejects.toThrow(CorruptBlobError);
+      await blob?.close();
+      expect(Buffer.concat(yielded).equals(bytes.subarray(0, 2 * chunkBytes))).toBe(true);
+      expect(await read(stored, { start: 5, end: 2 * chunkBytes - 1 })).toEqual(bytes.subarray(5, 2 * chunkBytes));
+      await expect(read(stored, { start: 2 * chunkBytes + 900, end: 2 * chunkBytes + 901 })).rejects.toThrow(
+        CorruptBlobError,
+      );
+    });
+
+    test("a blob that was cut at rest is known at its end at the latest", async () => {
+      const stored = await put(randomBytes(2 * chunkBytes));
+      await opened.truncate(stored.location, chunkBytes);
+      await expect(read(stored)).rejects.toThrow(CorruptBlobError);
+    });
+
+    test("a quarantined object is no longer there, for readers and in the list, and goes only once", async () => {
+      const stored = await put(randomBytes(1_000));
+      expect(await storedLocations()).toContain(stored.location);
+      await store.quarantine(stored.location);
+      await store.quarantine(stored.location);
+      expect(await read(stored)).toBeNull();
+      expect(await storedLocations()).not.toContain(stored.location);
+    });
+
+    test("a body that does not have the digest it was announced with leaves nothing", async () => {
+      const before = await opened.countObjects();
+      const bytes = randomBytes(9 * chunkBytes);
+      await expect(store.receive(Readable.from([bytes]), { ...limit, expectedSha512: absent })).rejects.toMatchObject({
+        code: "DIGEST_MISMATCH",
+      });
+      expect(await opened.countObjects()).toBe(before);
     });
 
     test("an empty blob is a blob", async () => {
       const empty = Buffer.alloc(0);
-      await store.receive(Readable.from([]), { ...limit, expectedSizeBytes: 0 });
-      expect(await read(digest(empty))).toEqual(empty);
+      const stored = await store.receive(Readable.from([]), { ...limit, expectedSizeBytes: 0 });
+      expect(await read(stored)).toEqual(empty);
+      await store.remove(stored.location);
+      expect(await read(stored)).toBeNull();
     });
 
     test("what is absent is null, and removing it is no error", async () => {
-      expect(await store.open(absent)).toBeNull();
+      expect(await store.open(absent, { start: 0, end: 0 })).toBeNull();
       expect(await store.stat(absent)).toBeNull();
       await store.remove(absent);
     });
@@ -60,10 +142,9 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
     test("a blob of 40 MiB that comes in small chunks is stored whole", async () => {
       const bytes = randomBytes(40 * 1024 * 1024);
       const chunks = Array.from({ length: 640 }, (_, index) => bytes.subarray(index * 65_536, (index + 1) * 65_536));
-      const { sha512 } = await store.receive(Readable.from(chunks), { ...limit, expectedSizeBytes: bytes.length });
-      expect(sha512).toBe(digest(bytes));
-      const stored = await read(sha512);
-      expect(stored && digest(stored)).toBe(sha512);
+      const stored = await store.receive(Readable.from(chunks), { ...limit, expectedSizeBytes: bytes.length });
+      expect(stored.sha512).toBe(digest(bytes));
+      expect((await read(stored))?.equals(bytes)).toBe(true);
     });
 
     test("a stream that breaks, is too long or too short leaves nothing", async () => {
@@ -89,12 +170,13 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
       await expect(store.receive(Readable.from([bytes]), { maxSizeBytes: 10 })).rejects.toMatchObject({
         code: "PAYLOAD_TOO_LARGE",
       });
-      expect(await store.stat(digest(bytes))).toBeNull();
       expect(await opened.countObjects()).toBe(before);
     });
 
-    test("a blob cannot be read before its last byte has come", async () => {
+    test("what is on its way is not among the objects before its last byte has come", async () => {
       const bytes = randomBytes(200_000);
+      const count = async () => (await storedLocations()).length;
+      const before = await count();
       let finish: () => void = () => undefined;
       const held = new Promise<void>((resolve) => {
         finish = resolve;
@@ -109,35 +191,34 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
         ),
         { ...limit, expectedSizeBytes: bytes.length },
       );
-      expect(await store.open(digest(bytes))).toBeNull();
+      expect(await count()).toBe(before);
       finish();
-      await receiving;
-      expect(await read(digest(bytes))).toEqual(bytes);
+      expect(await read(await receiving)).toEqual(bytes);
+      expect(await count()).toBe(before + 1);
     });
 
-    test("identical uploads at once are one copy, and all succeed", async () => {
+    test("identical uploads at once are objects of their own, so that one can be removed under the other", async () => {
       const bytes = randomBytes(500_000);
-      const before = await opened.countObjects();
-      const received = await Promise.all(Array.from({ length: 6 }, () => put(bytes)));
-      expect(new Set(received.map((one) => one.sha512))).toEqual(new Set([digest(bytes)]));
-      expect(await opened.countObjects()).toBe(before + 1);
-      expect(await read(digest(bytes))).toEqual(bytes);
+      const [first, second] = await Promise.all([put(bytes), put(bytes)]);
+      await store.remove(first.location);
+      expect(await read(first)).toBeNull();
+      expect(await read(second)).toEqual(bytes);
     });
 
     test("a reader that leaves early does not break the store", async () => {
       const bytes = randomBytes(20 * 1024 * 1024);
-      const { sha512 } = await put(bytes);
-      const blob = await store.open(sha512);
-      for await (const _ of blob?.stream ?? []) break;
-      expect(blob?.stream.destroyed).toBe(true);
-      expect((await read(sha512))?.length).toBe(bytes.length);
+      const stored = await put(bytes);
+      const blob = await openVerified(store, stored);
+      for await (const _ of blob?.chunks ?? []) break;
+      await blob?.close();
+      expect((await read(stored))?.length).toBe(bytes.length);
     });
 
     test("a removed blob is absent", async () => {
       const bytes = randomBytes(1_000);
-      const { sha512 } = await put(bytes);
-      await store.remove(sha512);
-      expect(await store.open(sha512)).toBeNull();
+      const stored = await put(bytes);
+      await store.remove(stored.location);
+      expect(await read(stored)).toBeNull();
     });
   });
 }

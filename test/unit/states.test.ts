@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { parseGlobalId, toGlobalId } from "../../common/global-id.js";
-import { parseRange, parseTarget } from "../../shacache/routes.js";
+import { parseRange } from "../../shacache/byte-range.js";
+import { parseTarget } from "../../shacache/target.js";
 import { parseTarget as parseSlapTarget } from "../../slap/call.js";
 import { decodeFormat, decodeTextDictionary, toWireParameters } from "../../slap/codec.js";
 import { dumps, MarshalFloat } from "../../slap/xml-marshaller.js";

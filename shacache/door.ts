@@ -1,0 +1,64 @@
+import type http from "node:http";
+import { toAppError } from "../common/errors.js";
+import { type Door, openDoor, publicTarget, requestIdOf, sendText } from "../common/http-door.js";
+import type { Logger } from "../common/log.js";
+import type { ShacacheAccess } from "./access.js";
+import type { ShacacheServices } from "./context.js";
+import { drain } from "./request-body.js";
+import { route } from "./routes.js";
+import { parseTarget } from "./target.js";
+
+export interface ShacacheDoorOptions extends ShacacheAccess {
+  host: string;
+  port: number;
+  services: ShacacheServices;
+  checkReady: () => Promise<unknown>;
+  log: Logger;
+}
+
+/** Door 3: blobs at `/shacache`, the directory at `/shadir`. */
+export function startShacache(options: ShacacheDoorOptions): Promise<Door> {
+  const { host, port, checkReady, log } = options;
+  return openDoor({
+    name: "Shacache",
+    host,
+    port,
+    portVariable: "SLAPGRAPH_SHACACHE_PORT",
+    checkReady,
+    log,
+    handler: (request, response) => void answer(request, response, options),
+  });
+}
+
+async function answer(
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  options: ShacacheDoorOptions,
+): Promise<void> {
+  const { services, log } = options;
+  const requestId = requestIdOf(request.headers["x-request-id"]);
+  response.setHeader("x-request-id", requestId);
+  try {
+    await route(request, response, services, options);
+  } catch (error) {
+    const appError = toAppError(error);
+    if (appError.httpStatus >= 500) {
+      log.error(
+        { err: appError.cause ?? appError, requestId, target: publicTarget(request) },
+        "a Shacache call failed",
+      );
+    }
+    if (response.headersSent || response.destroyed) return void response.destroy();
+    if (!request.complete) {
+      await drain(request);
+      response.setHeader("connection", "close");
+    }
+    if (response.destroyed) return;
+    if (appError.httpStatus === 503) response.setHeader("retry-after", "5");
+    if (appError.httpStatus === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
+    const isBlobRead = request.method === "GET" && parseTarget(request.url ?? "/").store === "shacache";
+    // After a cut the client appends whatever comes to the blob, an error's text too (part 2, 1).
+    if (isBlobRead || request.method === "HEAD") response.writeHead(appError.httpStatus, { "content-length": 0 }).end();
+    else sendText(response, appError.httpStatus, `${appError.code}: ${appError.message}\n`);
+  }
+}

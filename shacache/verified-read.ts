@@ -1,0 +1,98 @@
+import type { BlobStore, ByteRange, OpenBlob } from "./blob-store.js";
+import { type ChunkDigests, chunkBytes, isIntact } from "./chunk-digests.js";
+
+/** Where a blob's bytes are and how they are recognised. */
+export interface IndexedBlob {
+  location: string;
+  sizeBytes: number;
+  digests: ChunkDigests;
+}
+
+/** The bytes at rest are not those that were stored. What was yielded before is good. */
+export class CorruptBlobError extends Error {
+  override readonly name = "CorruptBlobError";
+}
+
+export interface VerifiedBlob {
+  /** The bytes of the range, each checked before it is yielded. Throws CorruptBlobError at the first chunk that is not intact. */
+  chunks: AsyncIterable<Buffer>;
+  /** Ends the reading at once; to be called in any case. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a range of a blob on any store. Its first chunk is read and checked at once, so that most corruption is known
+ * before an answer has begun. Null when the store does not have it.
+ */
+export async function openVerified(
+  store: BlobStore,
+  blob: IndexedBlob,
+  range?: ByteRange,
+): Promise<VerifiedBlob | null> {
+  const { start, end } = range ?? { start: 0, end: blob.sizeBytes - 1 };
+  const firstChunk = Math.floor(start / chunkBytes);
+  const lastChunk = Math.floor(end / chunkBytes);
+  const aligned = { start: firstChunk * chunkBytes, end: Math.min((lastChunk + 1) * chunkBytes, blob.sizeBytes) - 1 };
+  const opened = blob.sizeBytes === 0 ? await openEmpty(store, blob) : await store.open(blob.location, aligned);
+  if (opened === null) return null;
+  try {
+    const checked = check(opened, blob, aligned, { start, end });
+    const first = await checked.next();
+    return {
+      chunks: (async function* () {
+        if (first.done) return;
+        yield first.value;
+        yield* checked;
+      })(),
+      close: () => opened.close(),
+    };
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+/** No range lies within an empty blob, but it is there or it is not. */
+async function openEmpty(store: BlobStore, { location }: IndexedBlob): Promise<OpenBlob | null> {
+  const nothing = (async function* () {})();
+  return (await store.stat(location)) && { pieces: nothing, close: async () => undefined };
+}
+
+async function* check(
+  opened: OpenBlob,
+  blob: IndexedBlob,
+  aligned: ByteRange,
+  range: ByteRange,
+): AsyncGenerator<Buffer> {
+  let position = aligned.start;
+  for await (const chunk of inChunks(opened.pieces)) {
+    if (!isIntact(blob.digests, position / chunkBytes, chunk))
+      throw new CorruptBlobError(`The blob is not intact from byte ${position} on.`);
+    const from = Math.max(range.start - position, 0);
+    const to = Math.min(range.end + 1 - position, chunk.length);
+    position += chunk.length;
+    yield from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to);
+  }
+  if (position !== aligned.end + 1) throw new CorruptBlobError("The blob ends before its size.");
+}
+
+/** Pieces of any length put together to whole chunks; one that is a whole chunk is passed on as it is. */
+async function* inChunks(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let heldBytes = 0;
+  for await (let piece of pieces) {
+    while (heldBytes + piece.length >= chunkBytes) {
+      const rest = chunkBytes - heldBytes;
+      yield held.length === 0 && piece.length === chunkBytes
+        ? piece
+        : Buffer.concat([...held, piece.subarray(0, rest)]);
+      held = [];
+      heldBytes = 0;
+      piece = piece.subarray(rest);
+    }
+    if (piece.length === 0) continue;
+    held.push(piece);
+    heldBytes += piece.length;
+  }
+  if (heldBytes > 0) yield held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held);
+}
