@@ -42,10 +42,10 @@ export function projectOf(caller: Caller, named?: string | null): string {
   return caller.project;
 }
 
-/** Throws where the caller may not own the project: NOT_FOUND to strangers, FORBIDDEN to members without the role. */
+/** Throws where the caller may not own the project: NOT_FOUND to strangers, FORBIDDEN to whoever belongs to it without the role. */
 export function requireOwner(caller: Caller, project: string, what: string): void {
   if (mayOwn(caller, project)) return;
-  if (isMember(caller, project))
+  if (caller.kind === "administrator" || caller.project === project)
     throw new AppError("FORBIDDEN", `${what} takes the role OWNER in the project ${project}.`);
   throw new AppError("NOT_FOUND", `There is no project ${project}.`);
 }

@@ -16,21 +16,21 @@ export function isHateoas(endpoint: string): boolean {
   return endpoint === hateoasPath || endpoint.startsWith(`${hateoasPath}/`);
 }
 
+export const documents: Record<string, (call: SlapCall, services: SlapServices) => Promise<object>> = {
+  root: async ({ baseUrl }) => rootDocument(`${baseUrl}/${hateoasPath}`),
+  search: async (call, services) => ({ _embedded: { contents: await search(call, services) } }),
+  traverse,
+  "computer_module/Base_getComputerToken": computerToken,
+};
+
+/** A document has a path of its own, or the mode of the one at the root. */
 export async function answerHateoas(call: SlapCall, services: SlapServices): Promise<SlapAnswer> {
-  const { endpoint, fields, baseUrl } = call;
-  if (endpoint === `${hateoasPath}/computer_module/Base_getComputerToken`) return computerToken(call, services);
-  if (endpoint.replace(/\/$/, "") !== hateoasPath) throw new AppError("NOT_FOUND", "There is no such document.");
-  const self = `${baseUrl}/${hateoasPath}`;
-  switch (fields.get("mode")) {
-    case null:
-      return { json: rootDocument(self) };
-    case "search":
-      return { json: { _embedded: { contents: await search(call, services) } } };
-    case "traverse":
-      return { json: await traverse(call, services) };
-    default:
-      throw new AppError("BAD_USER_INPUT", "The mode is search or traverse.");
-  }
+  const path = call.endpoint.slice(hateoasPath.length).replace(/^\//, "");
+  const name = path === "" ? (call.fields.get("mode") ?? "root") : path;
+  const answer = Object.hasOwn(documents, name) ? documents[name] : undefined;
+  if (answer) return { json: await answer(call, services) };
+  if (path === "") throw new AppError("BAD_USER_INPUT", "The mode is search or traverse.");
+  throw new AppError("NOT_FOUND", "There is no such document.");
 }
 
 function rootDocument(self: string) {
@@ -129,7 +129,9 @@ async function treeDocument({ caller }: SlapCall, reference: string, { nodeViews
     my_news: {
       type: "StringField",
       key: "field_my_news",
-      default: { instance: (await nodeViews.membersOf(instance)).map((member) => ({ text: accessStatus(member) })) },
+      default: {
+        instance: (await nodeViews.membersOf(caller, instance)).map((member) => ({ text: accessStatus(member) })),
+      },
     },
   });
 }
@@ -161,7 +163,7 @@ function toXmlText(value: string): string {
 }
 
 /** `slapos computer token`: a one-time token for `slapos node register`. */
-async function computerToken({ caller }: SlapCall, { registrations }: SlapServices): Promise<SlapAnswer> {
+async function computerToken({ caller }: SlapCall, { registrations }: SlapServices): Promise<object> {
   const { secret } = await registrations.createRegistrationToken(caller, {});
-  return { json: { access_token: secret } };
+  return { access_token: secret };
 }

@@ -52,7 +52,7 @@ const ip = z.object({
   "network-address": text.optional(),
 });
 
-const methods: Record<string, Method> = {
+export const methods: Record<string, Method> = {
   "get.v0.hateoas_url": method({}, async (_input, { baseUrl }) => ({ hateoas_url: `${baseUrl}/${hateoasPath}/` })),
 
   "get.v0.compute_node_status": method(computer, async ({ computer_guid }, { caller }, { computers }) => {
@@ -79,7 +79,8 @@ const methods: Record<string, Method> = {
   "get.v0.software_instance_certificate": method(instance, async ({ instance_guid }, call, services) => {
     const placed = await find(call, services.nodeViews, instance_guid);
     // Only its node and itself: whoever else sees an instance does not speak for it.
-    const { instance: row } = await services.nodeViews.partitionOf(call.caller, placed.partition?.key ?? "");
+    const hosted = services.nodeViews.partitionOf(call.caller, placed.partition?.key ?? "");
+    const { instance: row } = await orElse(hosted, noInstance(instance_guid));
     if (row?.reference !== instance_guid) throw new AppError("NOT_FOUND", "A shared instance has no certificate.");
     const { certificate, key } = await services.certificates.instanceCertificate(call.caller, row);
     return { certificate, key };
@@ -242,14 +243,13 @@ const methods: Record<string, Method> = {
   "put.v0.software_instance_connection_parameter": method(
     { ...instance, connection_parameter_dict: z.record(text, z.unknown()) },
     async ({ instance_guid, connection_parameter_dict }, { caller }, { nodeViews, instances }) => {
-      const { instance: row } = allocated(await nodeViews.instanceOf(caller, instance_guid));
-      const parameters = toWireText(connection_parameter_dict);
-      await instances.publishConnection(
-        caller,
-        row.partitionKey ?? "",
-        parameters,
-        row.isShared ? row.reference : null,
-      );
+      const publish = async () => {
+        const { instance: row } = allocated(await nodeViews.instanceOf(caller, instance_guid));
+        const parameters = toWireText(connection_parameter_dict);
+        const shared = row.isShared ? row.reference : null;
+        await instances.publishConnection(caller, row.partitionKey ?? "", parameters, shared);
+      };
+      await orElse(publish(), noInstance(instance_guid));
       return success("Updated");
     },
   ),

@@ -144,12 +144,12 @@ export class NodeViewService {
     return this.#placed({ reference: row?.reference ?? "" }, title);
   }
 
-  /** The living members of a tree with their places, for whoever was just answered with its root. */
-  async membersOf(root: InstanceRow): Promise<PlacedInstance[]> {
+  /** The living members of a tree that the caller sees, with their places. */
+  async membersOf(caller: Caller, root: InstanceRow): Promise<PlacedInstance[]> {
     const em = this.#orm.em.fork();
     const members = await em.find(
       InstanceEntity,
-      { rootReference: root.rootReference, ...alive },
+      { $and: [{ rootReference: root.rootReference }, visibleInstances(caller), alive] },
       { orderBy: { number: "asc" } },
     );
     const keys = members.flatMap((member) => member.partitionKey ?? []);

@@ -98,6 +98,17 @@ export class RunningSystem {
     );
   }
 
+  /** Apart, where each subgraph listens, by its name. */
+  get subgraphUrls(): Map<string, string> {
+    const variable = /^SLAPGRAPH_([A-Z]+?)(_SUBGRAPH)?_URL$/;
+    return new Map(
+      Object.entries(this.#environment).flatMap(([name, url]) => {
+        const subgraph = variable.exec(name)?.[1]?.toLowerCase();
+        return subgraph === undefined ? [] : [[subgraph, url.replace(/\/graphql$/, "")]];
+      }),
+    );
+  }
+
   get output(): string {
     return this.#output;
   }

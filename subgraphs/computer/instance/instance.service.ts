@@ -264,10 +264,15 @@ export class InstanceService {
     await this.renameInstance(caller, row.reference, title);
   }
 
-  /** Why each partition of the project would not be taken for an instance that exists. NOT_FOUND if the caller cannot see it. */
+  /**
+   * Why each partition of the project would not be taken for an instance that exists. NOT_FOUND if the caller cannot see
+   * it; FORBIDDEN to nodes and instances, which see no other computers.
+   */
   async explainAllocationOf(caller: Caller, reference: string, page: Page): Promise<Candidate[]> {
     const row = await this.#orm.em.fork().findOne(InstanceEntity, { $and: [{ reference }, visibleInstances(caller)] });
     if (!row) throw noInstance(reference);
+    if (!isMember(caller, row.project))
+      throw new AppError("FORBIDDEN", "Only persons are told where else an instance could go.");
     return this.#explain(row, page);
   }
 

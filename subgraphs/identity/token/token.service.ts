@@ -154,7 +154,8 @@ export class TokenService {
 function visibleTo(caller: Caller) {
   if (caller.kind === "administrator") return {};
   if (mayOwn(caller, caller.project)) return { project: caller.project };
-  return { project: caller.project, subject: caller.subject };
+  // A person may have the name of a computer.
+  return { project: caller.project, kind: caller.kind, subject: caller.subject };
 }
 
 function isOwnToken(caller: Caller, row: TokenRow): boolean {
