@@ -5,11 +5,11 @@ import { inject } from "vitest";
 import { CertificateAuthority, createAuthority } from "../../common/certificates.js";
 import { EventLog } from "../../common/event-log.js";
 import { TokenAuthority } from "../../common/identity.js";
-import { createLogger } from "../../common/log.js";
 import { RevocationList } from "../../common/revocations.js";
 import type { SubgraphResources } from "../../common/subgraph-service.js";
+import { testLog } from "./test-log.js";
 
-export const testLog = createLogger(process.env.SLAPGRAPH_LOG_LEVEL ?? "error", "test");
+export { testLog };
 export const adminToken = "administrator-of-the-tests";
 
 /** A database of the file's own on the run's PostgreSQL. */

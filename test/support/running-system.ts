@@ -2,11 +2,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from "../../common/embedded-postgres.js";
-import { testLog } from "./database.js";
+import { testLog } from "./test-log.js";
 import { waitFor } from "./wait-for.js";
 
 const startTimeoutMs = 60_000;
-const built = (file: string) => path.resolve(import.meta.dirname, "../../dist", file);
+const root = path.resolve(import.meta.dirname, "../..");
+/** What is run is what was compiled, also where this file was. */
+const built = (file: string) => path.join(path.basename(root) === "dist" ? root : path.join(root, "dist"), file);
 
 /** In one process the gateway calls the subgraphs itself; apart, over HTTP and WebSocket. */
 export type Wiring = "one process" | "apart";
