@@ -70,6 +70,7 @@ async function openDoors(
       tlsPort: config.slapTlsPort ?? null,
       certificates,
       publicUrl: config.slapUrl?.replace(/\/+$/, ""),
+      liveness: config.liveness,
       checkReady: () => Promise.all([eventLog.ping(), computer.checkReady()]),
     }),
   );

@@ -12,6 +12,9 @@ const port = z.coerce
   .min(0, "a port number from 0 to 65535")
   .max(65535, "a port number from 0 to 65535");
 
+const accepted = "a number of seconds from 1 to 31536000";
+const seconds = z.coerce.number({ error: accepted }).int(accepted).min(1, accepted).max(31_536_000, accepted);
+
 const flag = z
   .string()
   .transform((text) => text.trim().toLowerCase())
@@ -31,6 +34,8 @@ const environment = z.object({
   SLAPGRAPH_SHACACHE_PORT: port.default(4002),
   SLAPGRAPH_SLAP_TLS_PORT: port.optional(),
   SLAPGRAPH_SLAP_URL: httpUrl.optional(),
+  SLAPGRAPH_NODE_SUSPECT_SECONDS: seconds.default(600),
+  SLAPGRAPH_NODE_LOST_SECONDS: seconds.default(3_600),
   SLAPGRAPH_ADMIN_TOKEN: z
     .string()
     .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
@@ -76,6 +81,8 @@ export interface Config {
   shacachePort: number;
   /** The SLAP door's address as nodes reach it, where it differs from host and port (a proxy in front). */
   slapUrl: string | undefined;
+  /** When a node that is not heard of is SUSPECT, and when LOST. */
+  liveness: { suspectAfterMs: number; lostAfterMs: number };
   adminToken: string | undefined;
   openWrites: boolean;
   logLevel: string;
@@ -116,6 +123,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       "SLAPGRAPH_SHACACHE_OPEN_WRITES lets anybody upload: it accepts on only when SLAPGRAPH_HOST is loopback.",
     );
   }
+  if (value.SLAPGRAPH_NODE_LOST_SECONDS <= value.SLAPGRAPH_NODE_SUSPECT_SECONDS) {
+    problems.push("SLAPGRAPH_NODE_LOST_SECONDS is wrong: it accepts more than SLAPGRAPH_NODE_SUSPECT_SECONDS.");
+  }
   const s3Given = [value.S3_ENDPOINT, value.S3_ACCESS_KEY, value.S3_SECRET_KEY].filter((text) => text !== undefined);
   if (s3Given.length !== 0 && s3Given.length !== 3) {
     problems.push("S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY go together: set all three or none.");
@@ -136,6 +146,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     slapTlsPort: value.SLAPGRAPH_SLAP_TLS_PORT,
     shacachePort: value.SLAPGRAPH_SHACACHE_PORT,
     slapUrl: value.SLAPGRAPH_SLAP_URL,
+    liveness: {
+      suspectAfterMs: value.SLAPGRAPH_NODE_SUSPECT_SECONDS * 1000,
+      lostAfterMs: value.SLAPGRAPH_NODE_LOST_SECONDS * 1000,
+    },
     adminToken: value.SLAPGRAPH_ADMIN_TOKEN,
     openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,

@@ -35,6 +35,7 @@ await runService("slap", async (config, resources, log) => {
     tokens,
     certificates,
     publicUrl: config.slapUrl?.replace(/\/+$/, ""),
+    liveness: config.liveness,
     checkReady,
     log,
   });

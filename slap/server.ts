@@ -2,9 +2,11 @@ import type http from "node:http";
 import { toAppError } from "../common/errors.js";
 import { type Door, openDoor, publicTarget, requestIdOf, sendText } from "../common/http-door.js";
 import { type Logger, maskPath } from "../common/log.js";
+import type { LivenessThresholds } from "../subgraphs/computer/computer/computer.state.js";
 import { type Credentials, parseTarget, readCall } from "./call.js";
 import { answerHateoas, isHateoas } from "./hateoas.js";
 import { answerJsonRpc, isJsonRpc, refuseJsonRpc } from "./json-rpc.js";
+import { watchLiveness } from "./liveness-watch.js";
 import { register, registerEndpoint } from "./register.js";
 import { type Route, routes, type SlapAnswer, type SlapServices } from "./routes.js";
 
@@ -14,6 +16,8 @@ export interface SlapDoorOptions extends Credentials {
   /** Where nodes come in with client certificates; null where there is no such listener. */
   tlsPort: number | null;
   services: SlapServices;
+  /** When a node that is not heard of is SUSPECT, and when LOST. */
+  liveness: LivenessThresholds;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
@@ -25,27 +29,30 @@ export interface SlapDoor extends Door {
 
 /** Door 2: the SLAP protocol turned into calls of the same services that GraphQL uses. */
 export async function startSlap(options: SlapDoorOptions): Promise<SlapDoor> {
-  const { host, port, tlsPort, checkReady, certificates, publicUrl, log } = options;
+  const { host, port, tlsPort, checkReady, services, liveness, log } = options;
   const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
     void answer(request, response, options);
   const shared = { name: "SLAP", host, checkReady, log, handler };
   const door = await openDoor({ ...shared, port, portVariable: "SLAPGRAPH_SLAP_PORT" });
-  if (tlsPort === null) return { ...door, tlsUrl: null };
-  const names = ["localhost", "127.0.0.1", host, ...(publicUrl === undefined ? [] : [new URL(publicUrl).hostname])];
   try {
-    const tlsDoor = await openDoor({
-      ...shared,
-      name: "SLAP TLS",
-      port: tlsPort,
-      portVariable: "SLAPGRAPH_SLAP_TLS_PORT",
-      tls: { ...(await certificates.issueForServer(names)), ca: certificates.pem },
-    });
-    const close = async () => void (await Promise.all([door.close(), tlsDoor.close()]));
-    return { ...door, tlsUrl: tlsDoor.url, close };
+    const tlsDoor = tlsPort === null ? null : await openTlsDoor(options, tlsPort, shared);
+    const watch = watchLiveness(services.computers, liveness, log);
+    const close = async () => void (await Promise.all([watch.close(), door.close(), tlsDoor?.close()]));
+    return { ...door, tlsUrl: tlsDoor?.url ?? null, close };
   } catch (error) {
     await door.close();
     throw error;
   }
+}
+
+async function openTlsDoor(
+  { certificates, publicUrl, host }: SlapDoorOptions,
+  port: number,
+  shared: Omit<Parameters<typeof openDoor>[0], "port" | "portVariable">,
+): Promise<Door> {
+  const names = ["localhost", "127.0.0.1", host, ...(publicUrl === undefined ? [] : [new URL(publicUrl).hostname])];
+  const tls = { ...(await certificates.issueForServer(names)), ca: certificates.pem };
+  return openDoor({ ...shared, name: "SLAP TLS", port, portVariable: "SLAPGRAPH_SLAP_TLS_PORT", tls });
 }
 
 /** Every request ends here, one way or another, and is logged once. */

@@ -1,22 +1,19 @@
 import type { EntityManager } from "../../common/database.js";
 
-/**
- * Microseconds since the epoch, and always more than the last: it grows even if the clock steps back. All that one
- * statement raises get the same, unless one of them is ahead.
- */
+/** Microseconds since the epoch, and always more than the last: it grows even if the clock steps back. */
 export const nextRevision = "greatest((extract(epoch from statement_timestamp()) * 1000000)::bigint, revision + 1)";
 
 /**
  * Locks a computer for the rest of the transaction and raises its revision, because something changed that its node
  * reads. Whoever changes a computer's partitions or installations holds this lock first, so they never interleave.
- * Order of locks everywhere: instances, then computers, then partitions. False when there is no such computer.
+ * Order of locks everywhere: instances, then computers, then partitions. Null when there is no such computer.
  */
-export async function raiseComputer(em: EntityManager, reference: string): Promise<boolean> {
-  const rows = await em.execute(
-    `update computer.computer set revision = ${nextRevision} where reference = ? returning reference`,
+export async function raiseComputer(em: EntityManager, reference: string): Promise<number | null> {
+  const [row] = await em.execute<{ revision: string }[]>(
+    `update computer.computer set revision = ${nextRevision} where reference = ? returning revision`,
     [reference],
   );
-  return rows.length > 0;
+  return row ? Number(row.revision) : null;
 }
 
 /** Locks a computer without telling its node that anything changed. */
@@ -25,13 +22,18 @@ export async function lockComputer(em: EntityManager, reference: string): Promis
   return rows.length > 0;
 }
 
-/** Makes the node process these partitions again. Their computers are locked and raised too. */
+/**
+ * Makes the node process these partitions again. Their computers are locked and raised too, and a partition takes its
+ * computer's new revision: so it is above any that a partition of this name has ever had, also one that was removed by a
+ * format and made again while the clock stepped back.
+ */
 export async function raisePartitions(em: EntityManager, keys: readonly string[]): Promise<void> {
   if (keys.length === 0) return;
   const computers = new Set(keys.map((key) => computerOfPartition(key)));
   for (const reference of [...computers].sort()) await raiseComputer(em, reference);
   await em.execute(
-    `update computer.partition set revision = ${nextRevision} where key in (${keys.map(() => "?").join(", ")})`,
+    `update computer.partition p set revision = greatest(c.revision, p.revision + 1)
+     from computer.computer c where c.reference = p.computer_reference and p.key in (${keys.map(() => "?").join(", ")})`,
     [...keys],
   );
 }

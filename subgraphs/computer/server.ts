@@ -1,4 +1,3 @@
-import { setTimeout as delay } from "node:timers/promises";
 import { openDatabase, pingDatabase } from "../../common/database.js";
 import type { EventLog } from "../../common/event-log.js";
 import { naturalKeyOf } from "../../common/global-id.js";
@@ -31,8 +30,6 @@ export interface ComputerSubgraphService extends SubgraphService {
   services: ComputerServices & { nodeViews: NodeViewService };
 }
 
-const sweepIntervalMs = 30_000;
-
 /** Opens the computer subgraph on the shared database. `masterUrl` writes a node's master_url around its credential. */
 export async function openComputer(
   { databaseUrl, eventLog, tokens, log }: SubgraphResources,
@@ -54,15 +51,6 @@ export async function openComputer(
     usage: new UsageService(orm, eventLog),
     nodeViews: new NodeViewService(orm),
   };
-  const stopping = new AbortController();
-  let sweeping: Promise<void> = Promise.resolve();
-  const sweep = async () => {
-    while (!stopping.signal.aborted) {
-      await delay(sweepIntervalMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-      if (stopping.signal.aborted) return;
-      await services.computers.sweepLiveness().catch((error) => log.warn({ err: error }, "the liveness sweep failed"));
-    }
-  };
   return {
     subgraph: await buildComputerSchema(services, eventLog, tokens, masterUrl),
     services,
@@ -74,14 +62,9 @@ export async function openComputer(
         }
         await services.instances.retryPending(em, events, append);
       });
-      sweeping = sweep();
     },
     checkReady: () => pingDatabase(orm),
-    close: async () => {
-      stopping.abort();
-      await sweeping;
-      await orm.close(true);
-    },
+    close: () => orm.close(true),
   };
 }
 

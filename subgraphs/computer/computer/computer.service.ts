@@ -10,7 +10,7 @@ import { type InterfaceAddress, PartitionEntity, type RoutedAddress } from "../p
 import { lockComputer, raiseComputer } from "../revision.js";
 import { speaksForComputer, visibleComputers } from "../visibility.js";
 import { ComputerEntity } from "./computer.entity.js";
-import { livenessAt, type Scope } from "./computer.state.js";
+import { type LivenessThresholds, livenessAt, type Scope } from "./computer.state.js";
 
 export type ComputerRow = InferEntity<typeof ComputerEntity>;
 
@@ -43,7 +43,6 @@ export class ComputerService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
   readonly #tokens: TokenAuthority;
-  readonly #startedAt = Date.now();
   /** When each node's contact was last written, so that a poll does not write. */
   readonly #contactWrittenAt = new Map<string, number>();
 
@@ -195,7 +194,8 @@ export class ComputerService {
     }
     if (!speaksForComputer(caller, reference)) throw noComputer(reference);
     await this.#eventLog.transact(this.#orm, async (em, append) => {
-      if (!(await raiseComputer(em, reference))) throw noComputer(reference);
+      const revision = await raiseComputer(em, reference);
+      if (revision === null) throw noComputer(reference);
       const computer = await em.findOneOrFail(ComputerEntity, { reference });
       computer.formattedAt = new Date();
       computer.slaposVersion = report.slaposVersion;
@@ -216,7 +216,7 @@ export class ComputerService {
             state: "FREE",
             stateSince: new Date(),
             message: null,
-            revision: Date.now() * 1000,
+            revision,
             capabilities: listed.capabilities,
             addresses: listed.addresses,
             routedAddresses: listed.routedAddresses,
@@ -230,7 +230,7 @@ export class ComputerService {
           JSON.stringify([row.addresses, row.routedAddresses]) !==
           JSON.stringify([listed.addresses, listed.routedAddresses]);
         // An instance's configuration is made of its addresses, so it has to be processed again when they change.
-        if (moved && row.instanceReference) row.revision = Math.max(Date.now() * 1000, row.revision + 1);
+        if (moved && row.instanceReference) row.revision = Math.max(revision, row.revision + 1);
         row.addresses = listed.addresses;
         row.routedAddresses = listed.routedAddresses;
         row.capabilities = listed.capabilities;
@@ -275,27 +275,32 @@ export class ComputerService {
     }
   }
 
-  /** Declares computers SUSPECT or LOST that were not heard of for long. One replica at a time, a bounded number a sweep. */
-  async sweepLiveness(): Promise<void> {
+  /**
+   * Declares computers SUSPECT or LOST that were not heard of for long. `doorOpenMs` is how long nodes could have been
+   * heard: what was silent while nobody listened is not silent. One replica at a time, a bounded number a sweep.
+   */
+  async sweepLiveness(doorOpenMs: number, thresholds: LivenessThresholds): Promise<void> {
+    if (doorOpenMs < thresholds.suspectAfterMs) return;
     await this.#eventLog.transact(this.#orm, async (em, append) => {
       const [lock] = await em.execute<{ held: boolean }[]>(
         "select pg_try_advisory_xact_lock(hashtext('slapgraph liveness')) as held",
       );
       if (!lock?.held) return;
+      const now = Date.now();
+      const before = (ms: number) => new Date(now - ms);
       const silent = await em.execute<{ reference: string }[]>(
-        `select reference from computer.computer where liveness in ('ONLINE', 'SUSPECT')
-         order by last_contact_at limit ${sweepBatch}`,
+        `select reference from computer.computer
+         where liveness = 'ONLINE' and last_contact_at <= ? or liveness = 'SUSPECT' and last_contact_at <= ?
+         order by reference limit ${sweepBatch} for update skip locked`,
+        [before(thresholds.suspectAfterMs), before(thresholds.lostAfterMs)],
       );
-      for (const { reference } of silent.sort((a, b) => (a.reference < b.reference ? -1 : 1))) {
-        await lockComputer(em, reference);
-        const row = await em.findOneOrFail(ComputerEntity, { reference });
+      const rows = await em.find(ComputerEntity, { reference: { $in: silent.map(({ reference }) => reference) } });
+      for (const row of rows) {
         const from = row.liveness;
-        const sinceContactMs = row.lastContactAt ? Date.now() - row.lastContactAt.getTime() : null;
-        const to = livenessAt(from, sinceContactMs, Date.now() - this.#startedAt);
-        if (to === from || to === "UNSEEN") continue;
-        row.liveness = to;
+        row.liveness = livenessAt(from, now - (row.lastContactAt?.getTime() ?? now), doorOpenMs, thresholds);
+        if (row.liveness === from) continue;
         row.livenessSince = new Date();
-        this.#contactWrittenAt.delete(reference);
+        this.#contactWrittenAt.delete(row.reference);
         await append(computerStateChanged(row, from, "master"));
       }
     });

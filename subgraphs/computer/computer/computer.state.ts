@@ -11,9 +11,6 @@ export interface LivenessThresholds {
   lostAfterMs: number;
 }
 
-/** Nodes ask at least once a minute when they are set up as upstream's cron files do. */
-export const defaultThresholds: LivenessThresholds = { suspectAfterMs: 10 * 60_000, lostAfterMs: 60 * 60_000 };
-
 /**
  * The liveness that follows from the time since the last contact. `masterUpMs` is how long this master has been there to
  * be contacted: a master that was itself down does not declare its nodes lost.
@@ -22,7 +19,7 @@ export function livenessAt(
   present: Liveness,
   sinceContactMs: number | null,
   masterUpMs: number,
-  thresholds: LivenessThresholds = defaultThresholds,
+  thresholds: LivenessThresholds,
 ): Liveness {
   if (sinceContactMs === null) return "UNSEEN";
   const silentMs = Math.min(sinceContactMs, masterUpMs);

@@ -14,6 +14,7 @@ import {
 import { InstanceEntity } from "./instance.entity.js";
 import type { InstanceRow } from "./instance.service.js";
 import { placeInstance } from "./place-instance.js";
+import { instanceEvent } from "./request-state.js";
 
 const batchSize = 500;
 
@@ -28,6 +29,7 @@ interface Room {
  * but only those that fit what has become free are tried, so that a long queue costs little and starves nobody.
  */
 export async function retryPending(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
+  await retryNew(em, events, append);
   const computers = [...new Set(events.flatMap(computerWithRoom))];
   const hosts = [...new Set(events.flatMap(partitionWithHost))];
   if (computers.length + hosts.length === 0) return;
@@ -54,20 +56,39 @@ export async function retryPending(em: EntityManager, events: LoggedEvent[], app
   }
 }
 
+/**
+ * A request that found no room tries once more after its commit: room that was made while it looked was announced before
+ * it could be seen waiting.
+ */
+async function retryNew(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
+  const requested = events.filter(({ kind }) => requestKinds.includes(kind)).map(({ subject }) => subject);
+  if (requested.length === 0) return;
+  const waiting = { reference: { $in: requested }, allocation: "PENDING" as const };
+  const rows = await em.find(InstanceEntity, waiting, { orderBy: { number: "asc" } });
+  for (const row of rows) if (reasonsAgainstFilter(row.filter).length === 0) await tryToPlace(em, append, row);
+}
+
+const deferredKind = "AllocationDeferred";
+const requestKinds = ["InstanceRequested", "InstanceChanged", deferredKind];
+
 async function retry(em: EntityManager, append: Append, reference: string, rooms: Room[]): Promise<void> {
   const row = await em.findOne(InstanceEntity, { reference });
-  const room = row && rooms.find((one) => fits(row, one));
-  if (!row || !room) return;
-  // Whoever holds the row is at work on it already, and tries by itself.
-  const held = await em.execute(
-    "select 1 from computer.instance where reference = ? and allocation = 'PENDING' for update skip locked",
-    [reference],
-  );
-  if (held.length === 0) return;
-  await em.refresh(row);
-  await placeInstance(em, append, "master", row);
+  if (!row || !rooms.some((one) => fits(row, one))) return;
+  await tryToPlace(em, append, row);
   const taken = rooms.find((one) => one.partition.key === row.partitionKey);
   if (taken && !row.isShared) taken.isTaken = true;
+}
+
+/** Does not wait for who is at work on the row, because computers may be locked here already; it comes back to it. */
+async function tryToPlace(em: EntityManager, append: Append, row: InstanceRow): Promise<void> {
+  const free = await em.execute(
+    "select 1 from computer.instance where reference = ? and allocation = 'PENDING' for update skip locked",
+    [row.reference],
+  );
+  await em.refresh(row);
+  if (row.allocation !== "PENDING") return;
+  if (free.length > 0) await placeInstance(em, append, "master", row);
+  else await append(instanceEvent(row, "master", deferredKind));
 }
 
 function fits(row: InstanceRow, { computer, partition, isTaken }: Room): boolean {
