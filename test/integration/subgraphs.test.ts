@@ -1,53 +1,15 @@
 import { parse } from "graphql";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { toGlobalId } from "../../common/global-id.js";
-import type { Caller, Role } from "../../common/identity.js";
+import type { Caller } from "../../common/identity.js";
 import { executeOperation, type Subgraph } from "../../common/subgraph.js";
 import { openCatalog } from "../../subgraphs/catalog/server.js";
 import { openComputer } from "../../subgraphs/computer/server.js";
 import { openIdentity } from "../../subgraphs/identity/server.js";
 import { openMonitoring } from "../../subgraphs/monitoring/server.js";
 import { createTestDatabase, openTestResources, testLog } from "../support/database.js";
+import { administrator, formatOf, nodeOf, person, requestOf, testRelease } from "../support/services.js";
 import { waitFor } from "../support/wait-for.js";
-
-const url = "http://release.example/software.cfg";
-const administrator: Caller = { kind: "administrator", subject: "administrator" };
-const soon = Date.now() + 3_600_000;
-const person = (subject: string, role: Role, project = "main"): Caller => ({
-  kind: "person",
-  subject,
-  role,
-  project,
-  tokenId: `${subject}-token`,
-  expiresAt: soon,
-});
-const nodeOf = (subject: string, project = "main"): Caller => ({
-  kind: "node",
-  subject,
-  project,
-  tokenId: `${subject}-token`,
-  expiresAt: soon,
-});
-const format = (reference: string, count: number, capabilities: string[] = []) => ({
-  reference,
-  slaposVersion: null,
-  pythonVersion: null,
-  osType: null,
-  partitions: Array.from({ length: count }, (_, number) => ({
-    reference: `slappart${number}`,
-    addresses: [["slaptap0", `10.0.0.${number}`] as [string, string]],
-    routedAddresses: [],
-    capabilities,
-  })),
-});
-const request = (title: string, filter: Record<string, string> = {}) => ({
-  title,
-  releaseUrl: url,
-  softwareType: "default",
-  parameters: {},
-  filter,
-  requestedState: null,
-});
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let resources: Awaited<ReturnType<typeof openTestResources>>;
@@ -94,7 +56,7 @@ async function newComputer(
 ): Promise<void> {
   const { computers } = computer.services;
   await computers.createComputer(administrator, { reference, project });
-  await computers.reportFormat(nodeOf(reference, project), format(reference, count, capabilities));
+  await computers.reportFormat(nodeOf(reference, project), formatOf(reference, count, capabilities));
 }
 
 describe("allocation", () => {
@@ -103,7 +65,7 @@ describe("allocation", () => {
     const { instances } = computer.services;
     const rows = await Promise.all(
       Array.from({ length: 30 }, (_, number) =>
-        instances.requestInstance(administrator, request(`tight-${number}`, { computer_guid: "TIGHT" })),
+        instances.requestInstance(administrator, requestOf(`tight-${number}`, { computer_guid: "TIGHT" })),
       ),
     );
     const keys = rows.flatMap((row) => row.partitionKey ?? []);
@@ -117,7 +79,7 @@ describe("allocation", () => {
   test("the same request at once by many makes one instance, and again changes no revision", async () => {
     await newComputer("SAME", 3);
     const { instances, partitions } = computer.services;
-    const same = request("same", { computer_guid: "SAME" });
+    const same = requestOf("same", { computer_guid: "SAME" });
     const rows = await Promise.all(Array.from({ length: 8 }, () => instances.requestInstance(administrator, same)));
     expect(new Set(rows.map((row) => row.reference)).size).toBe(1);
     const key = rows[0]?.partitionKey ?? "";
@@ -133,19 +95,19 @@ describe("allocation", () => {
   test("a partition with a capability is kept for who asks for it", async () => {
     await newComputer("ABLE", 1, "main", ["gpu"]);
     const { instances } = computer.services;
-    const plain = await instances.requestInstance(administrator, request("plain", { computer_guid: "ABLE" }));
+    const plain = await instances.requestInstance(administrator, requestOf("plain", { computer_guid: "ABLE" }));
     expect(plain.allocation).toBe("PENDING");
     expect(plain.pendingReasons.map((reason) => reason.constraint)).toEqual(["capability"]);
     const able = await instances.requestInstance(
       administrator,
-      request("able", { computer_guid: "ABLE", capability: "gpu" }),
+      requestOf("able", { computer_guid: "ABLE", capability: "gpu" }),
     );
     expect(able.partitionKey).toBe("ABLE/slappart0");
   });
 
   test("a pending request gets its partition when one is freed or the computer it waits for appears", async () => {
     const { instances, partitions } = computer.services;
-    const early = await instances.requestInstance(administrator, request("early", { computer_guid: "LATER" }));
+    const early = await instances.requestInstance(administrator, requestOf("early", { computer_guid: "LATER" }));
     expect(early.pendingReasons).toEqual([
       { constraint: "computer_guid", message: "The project main has no computer LATER." },
     ]);
@@ -153,7 +115,7 @@ describe("allocation", () => {
     const keyOf = async (reference: string) =>
       (await instances.instancesByReference(administrator, [reference]))[0]?.partitionKey;
     await waitFor(() => keyOf(early.reference), { what: "an allocation" });
-    const next = await instances.requestInstance(administrator, request("next", { computer_guid: "LATER" }));
+    const next = await instances.requestInstance(administrator, requestOf("next", { computer_guid: "LATER" }));
     expect(next.allocation).toBe("PENDING");
     await instances.setRequestedState(administrator, early.reference, "DESTROYED");
     await partitions.reportPartition(nodeOf("LATER"), "LATER/slappart0", "destroyed");
@@ -163,9 +125,9 @@ describe("allocation", () => {
   test("a format never loses an allocation, and removes what is free and no longer listed", async () => {
     await newComputer("SHRINK", 3);
     const { computers, instances, partitions } = computer.services;
-    const row = await instances.requestInstance(administrator, request("survivor", { computer_guid: "SHRINK" }));
+    const row = await instances.requestInstance(administrator, requestOf("survivor", { computer_guid: "SHRINK" }));
     expect(row.partitionKey).toBe("SHRINK/slappart0");
-    const smaller = format("SHRINK", 3);
+    const smaller = formatOf("SHRINK", 3);
     smaller.partitions.splice(0, 2);
     await computers.reportFormat(nodeOf("SHRINK"), smaller);
     const [kept, gone, listed] = await partitions.partitionsByKey(
@@ -185,7 +147,7 @@ describe("reports", () => {
     const { bangs, health } = monitoring.services;
     const key = "HEALTH/slappart0";
     const now = async () => (await health.healthOf(administrator, [key]))[0]?.health;
-    await instances.requestInstance(administrator, request("healthy", { computer_guid: "HEALTH" }));
+    await instances.requestInstance(administrator, requestOf("healthy", { computer_guid: "HEALTH" }));
     expect(await now()).toBe("UNKNOWN");
     await partitions.reportPartition(nodeOf("HEALTH"), key, "started");
     expect(await now()).toBe("GREEN");
@@ -212,9 +174,9 @@ describe("reports", () => {
   test("a parent is freed after its children, and they are destroyed with it", async () => {
     await newComputer("TREE", 2);
     const { instances, partitions } = computer.services;
-    const root = await instances.requestInstance(administrator, request("root", { computer_guid: "TREE" }));
+    const root = await instances.requestInstance(administrator, requestOf("root", { computer_guid: "TREE" }));
     const child = await instances.requestInstance(nodeOf("TREE"), {
-      ...request("child", { computer_guid: "TREE" }),
+      ...requestOf("child", { computer_guid: "TREE" }),
       requesterPartitionKey: root.partitionKey ?? null,
     });
     expect(child).toMatchObject({ parentReference: root.reference, rootReference: root.reference });
@@ -232,10 +194,10 @@ describe("reports", () => {
   test("a child's new connection parameters make its requester's partition be processed again, the same ones do not", async () => {
     await newComputer("CHILD", 2);
     const { instances, partitions } = computer.services;
-    const root = await instances.requestInstance(administrator, request("waits", { computer_guid: "CHILD" }));
+    const root = await instances.requestInstance(administrator, requestOf("waits", { computer_guid: "CHILD" }));
     const key = root.partitionKey ?? "";
     const child = await instances.requestInstance(nodeOf("CHILD"), {
-      ...request("gives", { computer_guid: "CHILD" }),
+      ...requestOf("gives", { computer_guid: "CHILD" }),
       requesterPartitionKey: key,
     });
     const revision = async () => (await partitions.partitionsByKey(administrator, [key]))[0]?.revision ?? 0;
@@ -261,7 +223,7 @@ describe("who may", () => {
     await newComputer("THEIRS", 1, "theirs");
     const row = await computer.services.instances.requestInstance(
       person("alice", "USER"),
-      request("alices", { computer_guid: "OURS" }),
+      requestOf("alices", { computer_guid: "OURS" }),
     );
     await computer.services.instances.publishConnection(nodeOf("OURS"), row.partitionKey ?? "", { password: "secret" });
   });
@@ -296,7 +258,7 @@ describe("who may", () => {
     ).rejects.toMatchObject({
       code: "NOT_FOUND",
     });
-    await expect(computer.services.installations.supplySoftware(stranger, "OURS", url)).rejects.toMatchObject({
+    await expect(computer.services.installations.supplySoftware(stranger, "OURS", testRelease)).rejects.toMatchObject({
       code: "NOT_FOUND",
     });
   });
@@ -315,7 +277,7 @@ describe("who may", () => {
     expect(JSON.stringify(viewer.data)).toContain("alices");
     expect(JSON.stringify(viewer.data)).not.toContain("secret");
     await expect(
-      computer.services.instances.requestInstance(person("vera", "VIEWER"), request("no")),
+      computer.services.instances.requestInstance(person("vera", "VIEWER"), requestOf("no")),
     ).rejects.toMatchObject({ code: "FORBIDDEN" });
   });
 
@@ -392,7 +354,7 @@ describe("who may", () => {
 describe("the catalog", () => {
   test("a release is published, deprecated, withdrawn and published again, and referred to before anyone published it", async () => {
     const { products, releases } = catalog.services;
-    const release = `${url}?catalog`;
+    const release = `${testRelease}?catalog`;
     const of = [{ __typename: "SoftwareRelease", id: toGlobalId("SoftwareRelease", release) }];
     const entities = `query ($of: [_Any!]!) { _entities(representations: $of) { ... on SoftwareRelease { url state product { name } } } }`;
     expect((await run(catalog.subgraph, administrator, entities, { of })).data).toEqual({

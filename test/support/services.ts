@@ -9,6 +9,8 @@ import { createTestDatabase, openTestResources, type TestResources } from "./dat
 
 export const administrator: Caller = { kind: "administrator", subject: "administrator" };
 
+export const testRelease = "http://release.example/software.cfg";
+
 const soon = () => Date.now() + 3_600_000;
 
 export function person(subject: string, role: Role, project = "main"): Caller {
@@ -37,7 +39,7 @@ export function formatOf(reference: string, count: number, capabilities: string[
 export function requestOf(title: string, filter: Record<string, string> = {}): InstanceRequest {
   return {
     title,
-    releaseUrl: "http://release.example/software.cfg",
+    releaseUrl: testRelease,
     softwareType: "default",
     parameters: {},
     filter,
