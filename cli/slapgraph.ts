@@ -32,7 +32,7 @@ program
   GraphQL    ${system.gatewayUrl}/graphql   (open it in a browser for GraphiQL)
   SLAP       ${system.slapUrl}/             (a node's master_url goes here, with its token in the path)
 ${system.slapTlsUrl === null ? "" : `  SLAP TLS   ${system.slapTlsUrl}/            (for nodes with certificates)\n`}  Shacache   ${system.shacacheUrl}/shacache and ${system.shacacheUrl}/shadir
-  Admin      the administrator's token is ${tokenPlace}
+${system.shacacheTlsUrl === null ? "" : `             ${system.shacacheTlsUrl} too (for uploads with certificates)\n`}  Admin      the administrator's token is ${tokenPlace}
   Data       ${config.dataDir}
 
 Next: make this machine a node of it, run by the present user (slapos.core comes from PyPI):

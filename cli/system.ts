@@ -1,4 +1,4 @@
-import { type Config, isLoopback, slapUrlOf } from "../common/config.js";
+import { type Config, slapUrlOf } from "../common/config.js";
 import type { Closer } from "../common/lifecycle.js";
 import type { Logger } from "../common/log.js";
 import { openResources } from "../common/resources.js";
@@ -18,6 +18,8 @@ export interface System {
   /** Where nodes come in with certificates, if they do. */
   slapTlsUrl: string | null;
   shacacheUrl: string;
+  /** Where nodes upload with certificates, if they do. */
+  shacacheTlsUrl: string | null;
   adminToken: string;
   close(): Promise<void>;
 }
@@ -82,7 +84,9 @@ async function openDoors(
       ...shared,
       port: config.shacachePort,
       services: shacache.services,
-      openReads: isLoopback(config.host),
+      tlsPort: config.shacacheTlsPort ?? null,
+      certificates,
+      openReads: config.openReads,
       openWrites: config.openWrites,
       checkReady: shacache.checkReady,
     }),
@@ -97,6 +101,7 @@ async function openDoors(
     slapUrl: slapDoor.url,
     slapTlsUrl: slapDoor.tlsUrl,
     shacacheUrl: shacacheDoor.url,
+    shacacheTlsUrl: shacacheDoor.tlsUrl,
     adminToken,
     close: () => closer.close(log),
   };

@@ -36,6 +36,13 @@ const environment = z.object({
   SLAPGRAPH_SLAP_URL: httpUrl.optional(),
   SLAPGRAPH_NODE_SUSPECT_SECONDS: seconds.default(600),
   SLAPGRAPH_NODE_LOST_SECONDS: seconds.default(3_600),
+  SLAPGRAPH_SHACACHE_TLS_PORT: port.optional(),
+  SLAPGRAPH_SHACACHE_OPEN_READS: flag.optional(),
+  SLAPGRAPH_SHACACHE_SCRUB_RATE: z.coerce
+    .number({ error: "a number of MiB per second from 1 to 10000" })
+    .min(1, "a number of MiB per second from 1 to 10000")
+    .max(10_000, "a number of MiB per second from 1 to 10000")
+    .default(20),
   SLAPGRAPH_ADMIN_TOKEN: z
     .string()
     .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
@@ -79,12 +86,18 @@ export interface Config {
   /** Where nodes come in with client certificates; no such listener when it is not set. */
   slapTlsPort: number | undefined;
   shacachePort: number;
+  /** Where nodes upload with client certificates; no such listener when it is not set. */
+  shacacheTlsPort: number | undefined;
   /** The SLAP door's address as nodes reach it, where it differs from host and port (a proxy in front). */
   slapUrl: string | undefined;
   /** When a node that is not heard of is SUSPECT, and when LOST. */
   liveness: { suspectAfterMs: number; lostAfterMs: number };
   adminToken: string | undefined;
+  /** Anonymous reads of the Shacache; where it is not said, they go with a loopback address. */
+  openReads: boolean;
   openWrites: boolean;
+  /** How fast the scrub reads through what is stored. */
+  scrubMebibytesPerSecond: number;
   logLevel: string;
   /** Where a subgraph listens when it runs apart from the gateway. */
   subgraphHost: string;
@@ -145,13 +158,16 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     slapPort: value.SLAPGRAPH_SLAP_PORT,
     slapTlsPort: value.SLAPGRAPH_SLAP_TLS_PORT,
     shacachePort: value.SLAPGRAPH_SHACACHE_PORT,
+    shacacheTlsPort: value.SLAPGRAPH_SHACACHE_TLS_PORT,
     slapUrl: value.SLAPGRAPH_SLAP_URL,
     liveness: {
       suspectAfterMs: value.SLAPGRAPH_NODE_SUSPECT_SECONDS * 1000,
       lostAfterMs: value.SLAPGRAPH_NODE_LOST_SECONDS * 1000,
     },
     adminToken: value.SLAPGRAPH_ADMIN_TOKEN,
+    openReads: value.SLAPGRAPH_SHACACHE_OPEN_READS ?? loopback.test(value.SLAPGRAPH_HOST),
     openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
+    scrubMebibytesPerSecond: value.SLAPGRAPH_SHACACHE_SCRUB_RATE,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
     subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
     subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,

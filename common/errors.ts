@@ -21,6 +21,7 @@ export const errorTable = {
   NOT_READY: row(408, true, "The request is accepted and waits to be allocated.", "Ask again later."),
   PAYLOAD_TOO_LARGE: row(413, false, "The body or list is larger than the bound.", "Send less at a time."),
   LENGTH_REQUIRED: row(411, false, "The upload does not say its length.", "Send Content-Length."),
+  UPLOAD_STALLED: row(408, true, "The body of an upload came too slowly or not at all.", "Send it again, faster."),
   DIGEST_MISMATCH: row(400, false, "The bytes do not have the digest that was named.", "Send the right bytes."),
   STORAGE_FULL: row(507, true, "The blob store has no room left.", "Free space, then try again."),
   UNAVAILABLE: row(503, true, "Something this needs does not answer just now.", "Try again in some seconds."),

@@ -1,9 +1,9 @@
 import type http from "node:http";
+import { callerOf, type Verifiers } from "../common/credentials.js";
 import { AppError } from "../common/errors.js";
-import type { Caller, TokenAuthority } from "../common/identity.js";
+import type { Caller } from "../common/identity.js";
 
-export interface ShacacheAccess {
-  tokens: TokenAuthority;
+export interface ShacacheAccess extends Verifiers {
   /** Anonymous reads, as production caches have them; by default where the door listens on loopback. */
   openReads: boolean;
   openWrites: boolean;
@@ -14,15 +14,20 @@ export async function authorise(
   request: http.IncomingMessage,
   token: string | null,
   isRead: boolean,
-  { tokens, openReads, openWrites }: ShacacheAccess,
+  access: ShacacheAccess,
 ): Promise<Caller | null> {
-  const given = token !== null || request.headers.authorization !== undefined;
-  if (!given && (isRead ? openReads : openWrites)) return null;
-  const caller =
-    token === null ? await tokens.verifyAuthorization(request.headers.authorization) : await tokens.verify(token);
+  const known = await callerOf(request, token, access);
+  if (known === null) {
+    if (isRead ? access.openReads : access.openWrites) return null;
+    throw new AppError(
+      "UNAUTHENTICATED",
+      "No credential came with the call: a token in the path (/k/<token>/), Bearer, Basic, or a client certificate.",
+    );
+  }
+  const { caller } = known;
   const mayWrite =
     caller.kind === "administrator" || caller.kind === "node" || (caller.kind === "person" && caller.role !== "VIEWER");
   if (!isRead && !mayWrite)
-    throw new AppError("FORBIDDEN", "Uploading takes a node's token, or the role USER or OWNER.");
+    throw new AppError("FORBIDDEN", "Uploading takes a node's credential, or the role USER or OWNER.");
   return caller;
 }

@@ -3,8 +3,11 @@ import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
 import { sha512Pattern } from "./artifact/artifact.service.js";
 import { parseRange } from "./byte-range.js";
-import { announcedBytes, cutWhenStalled } from "./request-body.js";
+import { announcedBytes, watchBody } from "./request-body.js";
 import type { Exchange, Routes } from "./routes.js";
+
+/** A reader that takes nothing for so long is gone. The real client gives up after a minute of silence itself. */
+const readStallMs = 120_000;
 
 /** What `slapos.libnetworkcache` says to SHACACHE (shacache-protocol.md §1.2). */
 export const blobRoutes: Routes = {
@@ -31,6 +34,7 @@ async function sendBlob({ request, response, services, key }: Exchange): Promise
   const blob = await services.artifacts.open(key, range ?? undefined);
   if (blob === null) throw new AppError("NOT_FOUND", "There is no such blob.");
   try {
+    response.setTimeout(readStallMs, () => response.destroy());
     const length = range ? range.end - range.start + 1 : sizeBytes;
     const partial = range ? { "content-range": `bytes ${range.start}-${range.end}/${sizeBytes}` } : {};
     response.writeHead(range ? 206 : 200, { ...headers, ...partial, "content-length": length });
@@ -45,7 +49,11 @@ async function sendBlob({ request, response, services, key }: Exchange): Promise
 
 async function receiveBlob({ request, response, services, caller }: Exchange): Promise<void> {
   const expectedSizeBytes = announcedBytes(request);
-  cutWhenStalled(request);
-  // The client takes success to be exactly 201 and exactly the digest (§1.2).
-  sendText(response, 201, await services.artifacts.upload(caller, request, { expectedSizeBytes }));
+  const endWatch = watchBody(request, response, expectedSizeBytes);
+  try {
+    // The client takes success to be exactly 201 and exactly the digest (§1.2).
+    sendText(response, 201, await services.artifacts.upload(caller, request, { expectedSizeBytes }));
+  } finally {
+    endWatch();
+  }
 }

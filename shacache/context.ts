@@ -3,6 +3,8 @@ import { loadersPerPage } from "../common/page-per-parent.js";
 import type { Page } from "../common/pagination.js";
 import type { SubgraphContext } from "../common/subgraph.js";
 import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.js";
+import type { Scrub } from "./artifact/scrub.js";
+import type { BlobStore } from "./blob-store.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
 
 export interface ShacacheLoaders {
@@ -16,9 +18,11 @@ export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
 export interface ShacacheServices {
   artifacts: ArtifactService;
   entries: DirectoryEntryService;
+  scrub: Scrub;
+  blobs: BlobStore;
 }
 
-export function createShacacheLoaders({ artifacts, entries }: ShacacheServices) {
+export function createShacacheLoaders({ artifacts, entries }: Pick<ShacacheServices, "artifacts" | "entries">) {
   return (): ShacacheLoaders => ({
     artifacts: new DataLoader((digests) => artifacts.artifactsBySha512(digests)),
     entries: new DataLoader((ids) => entries.entriesById(ids)),

@@ -1,6 +1,7 @@
+import { buffer } from "node:stream/consumers";
 import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
-import { announcedBytes, cutWhenStalled } from "./request-body.js";
+import { announcedBytes, watchBody } from "./request-body.js";
 import type { Exchange, Routes } from "./routes.js";
 
 const maxEntryBytes = 1024 * 1024;
@@ -22,11 +23,22 @@ async function sendEntries({ response, services, key }: Exchange): Promise<void>
 }
 
 async function receiveEntry({ request, response, services, caller, key }: Exchange): Promise<void> {
-  if (announcedBytes(request) > maxEntryBytes)
-    throw new AppError("PAYLOAD_TOO_LARGE", `An entry has up to ${maxEntryBytes} bytes.`);
-  cutWhenStalled(request);
-  const chunks: Buffer[] = [];
-  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
-  await services.entries.put(caller, key, Buffer.concat(chunks).toString("utf8"));
-  sendText(response, 201, "stored\n");
+  const sizeBytes = announcedBytes(request);
+  if (sizeBytes > maxEntryBytes) throw new AppError("PAYLOAD_TOO_LARGE", `An entry has up to ${maxEntryBytes} bytes.`);
+  const endWatch = watchBody(request, response, sizeBytes);
+  try {
+    await services.entries.put(caller, key, decode(await buffer(request)));
+    sendText(response, 201, "stored\n");
+  } finally {
+    endWatch();
+  }
+}
+
+/** An entry goes out again as it came, so it has to be what JSON is made of. */
+function decode(body: Buffer): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    throw new AppError("BAD_USER_INPUT", "The body is not UTF-8.");
+  }
 }

@@ -1,7 +1,8 @@
 import type http from "node:http";
 import { toAppError } from "../common/errors.js";
-import { type Door, openDoor, publicTarget, requestIdOf, sendText } from "../common/http-door.js";
+import { publicTarget, requestIdOf, sendText } from "../common/http-door.js";
 import type { Logger } from "../common/log.js";
+import { type DoubleDoor, openDoubleDoor } from "../common/tls-door.js";
 import type { ShacacheAccess } from "./access.js";
 import type { ShacacheServices } from "./context.js";
 import { drain } from "./request-body.js";
@@ -11,23 +12,22 @@ import { parseTarget } from "./target.js";
 export interface ShacacheDoorOptions extends ShacacheAccess {
   host: string;
   port: number;
+  /** Where nodes upload with client certificates; null where there is no such listener. */
+  tlsPort: number | null;
   services: ShacacheServices;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
 
 /** Door 3: blobs at `/shacache`, the directory at `/shadir`. */
-export function startShacache(options: ShacacheDoorOptions): Promise<Door> {
-  const { host, port, checkReady, log } = options;
-  return openDoor({
-    name: "Shacache",
-    host,
-    port,
-    portVariable: "SLAPGRAPH_SHACACHE_PORT",
-    checkReady,
-    log,
-    handler: (request, response) => void answer(request, response, options),
-  });
+export function startShacache(options: ShacacheDoorOptions): Promise<DoubleDoor> {
+  const { host, port, tlsPort, checkReady, certificates, log } = options;
+  const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
+    void answer(request, response, options);
+  return openDoubleDoor(
+    { name: "Shacache", host, port, portVariable: "SLAPGRAPH_SHACACHE_PORT", checkReady, log, handler },
+    { port: tlsPort, portVariable: "SLAPGRAPH_SHACACHE_TLS_PORT", certificates, names: [] },
+  );
 }
 
 async function answer(
@@ -41,6 +41,8 @@ async function answer(
   try {
     await route(request, response, services, options);
   } catch (error) {
+    // A client that left waits for no answer, and an upload that broke off is no fault of ours.
+    if (request.destroyed && !request.complete) return void response.destroy();
     const appError = toAppError(error);
     if (appError.httpStatus >= 500) {
       log.error(

@@ -1,4 +1,3 @@
-import { isLoopback } from "../common/config.js";
 import { runService } from "../common/run-service.js";
 import { serveSubgraph } from "../common/subgraph-server.js";
 import { startShacache } from "./door.js";
@@ -6,7 +5,7 @@ import { openShacache } from "./server.js";
 
 /** The Shacache on its own: its door, and beside it its subgraph for the gateway. */
 await runService("shacache", async (config, resources, log) => {
-  const { closer, tokens } = resources;
+  const { closer, tokens, certificates } = resources;
   const shacache = await openShacache(resources, config);
   closer.add("shacache", () => shacache.close());
   const { checkReady, services, subgraph } = shacache;
@@ -20,10 +19,11 @@ await runService("shacache", async (config, resources, log) => {
     checkReady,
   });
   closer.add("subgraph server", () => server.close());
-  const access = { tokens, openReads: isLoopback(config.host), openWrites: config.openWrites };
+  const access = { tokens, certificates, openReads: config.openReads, openWrites: config.openWrites };
   const door = await startShacache({
     host: config.host,
     port: config.shacachePort,
+    tlsPort: config.shacacheTlsPort ?? null,
     services,
     ...access,
     checkReady,

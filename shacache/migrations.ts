@@ -40,7 +40,24 @@ class NameAndVerifyBlobs extends Migration {
   }
 }
 
+/** Where the scrub stands in its present pass, and how the last whole one went. One row. */
+class KeepPlaceOfScrub extends Migration {
+  override up(): void {
+    this.addSql(`create table shacache.scrub (
+      one boolean primary key default true check (one),
+      place text collate "C" not null default '',
+      started_at timestamptz,
+      finished_at timestamptz,
+      checked_blobs bigint not null default 0,
+      checked_bytes bigint not null default 0,
+      quarantined bigint not null default 0
+    )`);
+    this.addSql("insert into shacache.scrub default values");
+  }
+}
+
 export const shacacheMigrations = [
   { name: "20261124_create_shacache", class: CreateShacache },
   { name: "20261125_name_and_verify_blobs", class: NameAndVerifyBlobs },
+  { name: "20261125_keep_place_of_scrub", class: KeepPlaceOfScrub },
 ];

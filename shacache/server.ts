@@ -4,12 +4,14 @@ import { openDatabase, pingDatabase } from "../common/database.js";
 import type { SubgraphResources, SubgraphService } from "../common/subgraph-service.js";
 import { ArtifactEntity } from "./artifact/artifact.entity.js";
 import { ArtifactService } from "./artifact/artifact.service.js";
+import { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
 import type { ShacacheServices } from "./context.js";
 import { DirectoryEntryEntity } from "./directory-entry/directory-entry.entity.js";
 import { DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
 import { openFileBlobStore } from "./file-blob-store.js";
 import { shacacheMigrations } from "./migrations.js";
+import { onlyHere, Repeating } from "./repeating.js";
 import { openS3BlobStore } from "./s3-blob-store.js";
 import { buildShacacheSchema } from "./subgraph.js";
 
@@ -18,8 +20,10 @@ export interface ShacacheService extends SubgraphService {
 }
 
 const maxBlobBytes = 64 * 1024 ** 3;
-const orphanAgeMs = 24 * 3600_000;
-const sweepIntervalMs = 3600_000;
+/** An upload is cut when it stalls or takes half a day: what is older has ended, one way or another. */
+const abandonedAgeMs = 24 * 3_600_000;
+const sweepIntervalMs = 3_600_000;
+const scrubIntervalMs = 24 * 3_600_000;
 
 /** Opens the Shacache's store, index and subgraph. */
 export async function openShacache(
@@ -37,20 +41,26 @@ export async function openShacache(
     poolSize: 6,
     log,
   });
-  const services = {
-    artifacts: new ArtifactService(orm, eventLog, blobs, maxBlobBytes),
-    entries: new DirectoryEntryService(orm, eventLog),
-  };
-  const sweep = () =>
-    blobs.sweep(orphanAgeMs).catch((error) => log.warn({ err: error }, "sweeping abandoned uploads failed"));
-  const timer = setInterval(sweep, sweepIntervalMs).unref();
+  const artifacts = new ArtifactService(orm, eventLog, blobs, maxBlobBytes);
+  const scrub = new Scrub(orm, blobs, artifacts, config.scrubMebibytesPerSecond * 1024 * 1024);
+  const services = { artifacts, entries: new DirectoryEntryService(orm, eventLog), scrub, blobs };
+  // Whoever brings its own database is alone with its store: what is unfinished there will never be finished.
+  const isAlone = config.databaseUrl === undefined;
+  if (isAlone) await blobs.sweep(0).catch((error) => log.warn({ err: error }, "sweeping abandoned uploads failed"));
+  const sweeping = new Repeating("sweeping abandoned uploads", sweepIntervalMs, () => blobs.sweep(abandonedAgeMs), log);
+  const scrubbing = new Repeating(
+    "scrubbing",
+    scrubIntervalMs,
+    (signal) => onlyHere(databaseUrl, "scrub", () => scrub.run(signal)),
+    log,
+  );
   return {
     subgraph: await buildShacacheSchema(services),
     services,
     startConsumers: () => undefined,
     checkReady: () => Promise.all([pingDatabase(orm), blobs.check()]),
     close: async () => {
-      clearInterval(timer);
+      await Promise.all([sweeping.close(), scrubbing.close()]);
       await orm.close(true);
       await blobs.close();
     },

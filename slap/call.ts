@@ -1,8 +1,8 @@
 import type http from "node:http";
 import { TLSSocket } from "node:tls";
-import type { CertificateAuthority } from "../common/certificates.js";
+import { callerOf, type Verifiers } from "../common/credentials.js";
 import { AppError } from "../common/errors.js";
-import { type Caller, type TokenAuthority, tokenOfAuthorization } from "../common/identity.js";
+import type { Caller } from "../common/identity.js";
 import { partitionKeyOf } from "./codec.js";
 
 /** Build logs come as form fields, percent-encoded; the XML inside is bounded again by its own reader. */
@@ -23,9 +23,7 @@ export interface SlapCall {
 }
 
 /** What says who calls, and under which address the door is known where it is not the one that was called. */
-export interface Credentials {
-  tokens: TokenAuthority;
-  certificates: CertificateAuthority;
+export interface Credentials extends Verifiers {
   publicUrl: string | undefined;
 }
 
@@ -39,7 +37,9 @@ export function parseTarget(target: string): { token: string | null; endpoint: s
 
 export async function readCall(request: http.IncomingMessage, credentials: Credentials): Promise<SlapCall> {
   const { token: inPath, endpoint, query } = parseTarget(request.url ?? "/");
-  const { caller, token } = await callerOf(request, inPath, credentials);
+  const known = await callerOf(request, inPath, credentials);
+  if (known === null) throw new AppError("UNAUTHENTICATED", "No credential came with the call.");
+  const { caller, token } = known;
   const header = request.headers.authorization;
   const body = request.method === "POST" ? await readBody(request) : "";
   return {
@@ -59,24 +59,6 @@ function isJson(request: http.IncomingMessage): boolean {
 
 function joined(body: string, query: string): string {
   return query === "" ? body : `${body}&${query}`;
-}
-
-/** By the token in the path, else by the client certificate of the connection, else by an Authorization header. */
-async function callerOf(
-  request: http.IncomingMessage,
-  inPath: string | null,
-  { tokens, certificates }: Credentials,
-): Promise<{ caller: Caller; token: string | null }> {
-  if (inPath !== null) return { caller: await tokens.verify(inPath), token: inPath };
-  const certificate = request.socket instanceof TLSSocket ? request.socket.getPeerX509Certificate() : undefined;
-  if (certificate) {
-    const caller = certificates.callerOf(certificate);
-    tokens.assertStillValid(caller);
-    return { caller, token: null };
-  }
-  const token = tokenOfAuthorization(request.headers.authorization);
-  if (token === null) throw new AppError("UNAUTHENTICATED", "No credential came with the call.");
-  return { caller: await tokens.verify(token), token };
 }
 
 function originOf(request: http.IncomingMessage, publicUrl: string | undefined): string {

@@ -1,7 +1,8 @@
 import type http from "node:http";
 import { toAppError } from "../common/errors.js";
-import { type Door, openDoor, publicTarget, requestIdOf, sendText } from "../common/http-door.js";
+import { publicTarget, requestIdOf, sendText } from "../common/http-door.js";
 import { type Logger, maskPath } from "../common/log.js";
+import { type DoubleDoor, openDoubleDoor } from "../common/tls-door.js";
 import type { LivenessThresholds } from "../subgraphs/computer/computer/computer.state.js";
 import { type Credentials, parseTarget, readCall } from "./call.js";
 import { answerHateoas, isHateoas } from "./hateoas.js";
@@ -22,37 +23,22 @@ export interface SlapDoorOptions extends Credentials {
   log: Logger;
 }
 
-export interface SlapDoor extends Door {
-  /** The TLS listener's address, if it is open. */
-  tlsUrl: string | null;
-}
-
 /** Door 2: the SLAP protocol turned into calls of the same services that GraphQL uses. */
-export async function startSlap(options: SlapDoorOptions): Promise<SlapDoor> {
-  const { host, port, tlsPort, checkReady, services, liveness, log } = options;
+export async function startSlap(options: SlapDoorOptions): Promise<DoubleDoor> {
+  const { host, port, tlsPort, checkReady, certificates, publicUrl, services, liveness, log } = options;
   const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
     void answer(request, response, options);
-  const shared = { name: "SLAP", host, checkReady, log, handler };
-  const door = await openDoor({ ...shared, port, portVariable: "SLAPGRAPH_SLAP_PORT" });
-  try {
-    const tlsDoor = tlsPort === null ? null : await openTlsDoor(options, tlsPort, shared);
-    const watch = watchLiveness(services.computers, liveness, log);
-    const close = async () => void (await Promise.all([watch.close(), door.close(), tlsDoor?.close()]));
-    return { ...door, tlsUrl: tlsDoor?.url ?? null, close };
-  } catch (error) {
-    await door.close();
-    throw error;
-  }
-}
-
-async function openTlsDoor(
-  { certificates, publicUrl, host }: SlapDoorOptions,
-  port: number,
-  shared: Omit<Parameters<typeof openDoor>[0], "port" | "portVariable">,
-): Promise<Door> {
-  const names = ["localhost", "127.0.0.1", host, ...(publicUrl === undefined ? [] : [new URL(publicUrl).hostname])];
-  const tls = { ...(await certificates.issueForServer(names)), ca: certificates.pem };
-  return openDoor({ ...shared, name: "SLAP TLS", port, portVariable: "SLAPGRAPH_SLAP_TLS_PORT", tls });
+  const door = await openDoubleDoor(
+    { name: "SLAP", host, port, portVariable: "SLAPGRAPH_SLAP_PORT", checkReady, log, handler },
+    {
+      port: tlsPort,
+      portVariable: "SLAPGRAPH_SLAP_TLS_PORT",
+      certificates,
+      names: publicUrl === undefined ? [] : [new URL(publicUrl).hostname],
+    },
+  );
+  const watch = watchLiveness(services.computers, liveness, log);
+  return { ...door, close: async () => void (await Promise.all([watch.close(), door.close()])) };
 }
 
 /** Every request ends here, one way or another, and is logged once. */

@@ -140,14 +140,14 @@ export class ArtifactService {
     }
   }
 
-  /** From now on readers do not find it, so that a node uploads it again; its bytes are put aside. Idempotent. */
-  async quarantine(sha512: string, location: string, cause: string): Promise<void> {
-    await this.#eventLog.transact(this.#orm, async (em, append) => {
+  /** From now on readers do not find it, so that a node uploads it again; its bytes are put aside. Idempotent; true the first time. */
+  async quarantine(sha512: string, location: string, cause: string): Promise<boolean> {
+    const isNew = await this.#eventLog.transact(this.#orm, async (em, append) => {
       const [row] = await em.execute<{ project: string; size_bytes: string }[]>(
         "delete from shacache.artifact where sha512 = ? and location = ? returning project, size_bytes",
         [sha512, location],
       );
-      if (!row) return;
+      if (!row) return false;
       const payload = { sizeBytes: Number(row.size_bytes), location };
       await append({
         kind: "ArtifactQuarantined",
@@ -157,9 +157,11 @@ export class ArtifactService {
         cause,
         payload,
       });
+      return true;
     });
     this.#index.forget(sha512);
     await this.#blobs.quarantine(location);
+    return isNew;
   }
 
   async artifactsBySha512(digests: readonly string[]): Promise<(ArtifactRow | null)[]> {

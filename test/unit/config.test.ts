@@ -20,6 +20,8 @@ const wrong: [variable: string, environment: Record<string, string>, accepts: st
   ["SLAPGRAPH_SHACACHE_PORT", { SLAPGRAPH_SHACACHE_PORT: "1.5" }, "a port number"],
   ["SLAPGRAPH_SHACACHE_OPEN_WRITES", { SLAPGRAPH_SHACACHE_OPEN_WRITES: "maybe" }, "on or off"],
   ["SLAPGRAPH_SHACACHE_OPEN_WRITES", { SLAPGRAPH_SHACACHE_OPEN_WRITES: "on", SLAPGRAPH_HOST: "0.0.0.0" }, "loopback"],
+  ["SLAPGRAPH_SHACACHE_OPEN_READS", { SLAPGRAPH_SHACACHE_OPEN_READS: "perhaps" }, "on or off"],
+  ["SLAPGRAPH_SHACACHE_SCRUB_RATE", { SLAPGRAPH_SHACACHE_SCRUB_RATE: "0" }, "MiB per second"],
   ["DATABASE_URL", { DATABASE_URL: "mysql://localhost/x" }, "a postgres:// URL"],
   ["SLAPGRAPH_ADMIN_TOKEN", { SLAPGRAPH_ADMIN_TOKEN: "short" }, "16 to 512 characters"],
   ["S3_SECRET_KEY", { S3_ENDPOINT: "http://127.0.0.1:9000" }, "set all three or none"],
@@ -31,6 +33,13 @@ test.each(wrong)("a wrong %s is named with what it accepts", (variable, environm
   expect(() => loadConfig(environment)).toThrow(ConfigError);
   expect(() => loadConfig(environment)).toThrow(variable);
   expect(() => loadConfig(environment)).toThrow(accepts);
+});
+
+test("anonymous reads of the Shacache go with a loopback address unless something else is said", () => {
+  expect(loadConfig({}).openReads).toBe(true);
+  expect(loadConfig({ SLAPGRAPH_HOST: "0.0.0.0" }).openReads).toBe(false);
+  expect(loadConfig({ SLAPGRAPH_HOST: "0.0.0.0", SLAPGRAPH_SHACACHE_OPEN_READS: "on" }).openReads).toBe(true);
+  expect(loadConfig({ SLAPGRAPH_SHACACHE_OPEN_READS: "off" }).openReads).toBe(false);
 });
 
 test("every word for on and off is understood", () => {
