@@ -113,7 +113,7 @@ export type SubgraphName = (typeof subgraphNames)[number];
 
 const loopback = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
-export function isLoopback(host: string): boolean {
+function isLoopback(host: string): boolean {
   return loopback.test(host);
 }
 
@@ -131,7 +131,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     : parsed.error.issues.map((issue) => `${String(issue.path[0])} is wrong: it accepts ${issue.message}.`);
   if (!parsed.success) throw new ConfigError(problems.join("\n"));
   const value = parsed.data;
-  if (value.SLAPGRAPH_SHACACHE_OPEN_WRITES && !loopback.test(value.SLAPGRAPH_HOST)) {
+  if (value.SLAPGRAPH_SHACACHE_OPEN_WRITES && !isLoopback(value.SLAPGRAPH_HOST)) {
     problems.push(
       "SLAPGRAPH_SHACACHE_OPEN_WRITES lets anybody upload: it accepts on only when SLAPGRAPH_HOST is loopback.",
     );
@@ -165,7 +165,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       lostAfterMs: value.SLAPGRAPH_NODE_LOST_SECONDS * 1000,
     },
     adminToken: value.SLAPGRAPH_ADMIN_TOKEN,
-    openReads: value.SLAPGRAPH_SHACACHE_OPEN_READS ?? loopback.test(value.SLAPGRAPH_HOST),
+    openReads: value.SLAPGRAPH_SHACACHE_OPEN_READS ?? isLoopback(value.SLAPGRAPH_HOST),
     openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
     scrubMebibytesPerSecond: value.SLAPGRAPH_SHACACHE_SCRUB_RATE,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
