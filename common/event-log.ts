@@ -113,16 +113,16 @@ export class EventLog {
    */
   async transact<T>(orm: MikroORM, work: (em: EntityManager, append: Append) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
-      let appended = false;
+      const events: NewEvent[] = [];
       try {
         const result = await orm.em.fork().transactional(async (em) => {
-          return work(em as EntityManager, async (...events) => {
-            if (events.length === 0) return;
-            appended = true;
-            await appendEvents(em as EntityManager, events);
-          });
+          const done = await work(em as EntityManager, async (...more) => void events.push(...more));
+          // Positions are taken last, when all that changes is locked.
+          await em.flush();
+          if (events.length > 0) await appendEvents(em as EntityManager, events);
+          return done;
         });
-        if (appended) this.#hint();
+        if (events.length > 0) this.#hint();
         return result;
       } catch (error) {
         if (attempt >= deadlockRetries || !isLostRace(error)) throw error;
@@ -425,16 +425,15 @@ function toLoggedEvent(row: EventRow): LoggedEvent {
   return { ...row, position: Number(row.position), at: new Date(row.at) };
 }
 
-/** The transaction id comes before the position in the row, so that whatever holds a position also has an id by then. */
-async function appendEvents(em: EntityManager, events: NewEvent[]): Promise<void> {
-  await em.execute("select pg_current_xact_id()");
-  for (const event of events) {
-    await em.execute(
-      `insert into event_log.event (transaction, position, kind, subject, project, actor, cause, payload)
-       values (pg_current_xact_id(), nextval('event_log.event_position'), ?, ?, ?, ?, ?, ?::jsonb)`,
-      [event.kind, event.subject, event.project, event.actor, event.cause ?? null, JSON.stringify(event.payload ?? {})],
-    );
-  }
+/** The transaction's id is there before a position is taken, so that whatever holds a position also has an id by then. */
+async function appendEvents(em: EntityManager, events: readonly NewEvent[]): Promise<void> {
+  await em.execute(
+    `insert into event_log.event (transaction, position, kind, subject, project, actor, cause, payload)
+     select own.id, nextval('event_log.event_position'), e.kind, e.subject, e.project, e.actor, e.cause, coalesce(e.payload, '{}')
+     from (select pg_current_xact_id() as id offset 0) own,
+       jsonb_to_recordset(?::jsonb) as e (kind text, subject text, project text, actor text, cause text, payload jsonb)`,
+    [JSON.stringify(events)],
+  );
 }
 
 function firstIndexAfter(events: LoggedEvent[], position: number): number {

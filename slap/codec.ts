@@ -11,6 +11,7 @@ import {
   loads,
   MarshalFloat,
   MarshalObject,
+  type MarshalPart,
   MarshalTuple,
   type MarshalValue,
   XmlMarshalError,
@@ -195,7 +196,8 @@ export function statusOf(reference: string, text: string, since: Date): Dumpable
   return { created_at: since.toUTCString(), since: since.toUTCString(), reference, text, user: "SlapOS Master" };
 }
 
-export function encodeComputer(view: NodeView): MarshalObject {
+/** The partitions are written already: of a hundred, mostly one has changed. */
+export function encodeComputer(view: NodeView, partitions: readonly MarshalPart[]): MarshalObject {
   const releases = view.installations
     .filter(
       (installation) => !(installation.requestedState === "DESTROYED" && installation.reportedState === "DESTROYED"),
@@ -203,7 +205,7 @@ export function encodeComputer(view: NodeView): MarshalObject {
     .map((installation) => encodeRelease(installation.url, view.reference, installation.requestedState.toLowerCase()));
   return new MarshalObject("Computer", [view.reference], {
     _computer_id: view.reference,
-    _computer_partition_list: view.partitions.map(encodePartition),
+    _computer_partition_list: partitions,
     _software_release_list: releases,
   });
 }

@@ -1,18 +1,27 @@
 import type { Caller } from "../common/identity.js";
-import type { NodeViewService } from "../subgraphs/computer/node-view.js";
-import { encodeComputer } from "./codec.js";
-import { dumps } from "./xml-marshaller.js";
+import type { NodeView, NodeViewService } from "../subgraphs/computer/node-view.js";
+import { encodeComputer, encodePartition } from "./codec.js";
+import { dumps, dumpsPart, type MarshalPart } from "./xml-marshaller.js";
 
-/** All computers' answers together; the oldest read goes first. A hundred partitions take about 270 kB. */
-const maxCachedBytes = 64 * 1024 * 1024;
+/** All computers' answers together; the oldest read goes first. A hundred partitions take about 270 kB, and their parts as much. */
+const maxCachedBytes = 128 * 1024 * 1024;
+
+interface Answer {
+  revision: number;
+  bytes: Buffer;
+  /** What was written of each partition, and of which version of it. */
+  parts: Map<string, { version: string; part: MarshalPart }>;
+}
 
 /**
  * getFullComputerInformation as bytes, kept by the computer's revision: a poll of an unchanged computer is one look-up by
- * primary key. Whatever a node reads raises that revision in the transaction that changes it, so no answer is stale.
+ * primary key. Whatever a node reads raises that revision in the transaction that changes it, so no answer is stale. After
+ * a change only the partitions that differ are read and written again.
  */
 export class ComputerInformation {
   readonly #nodeViews: NodeViewService;
-  readonly #cache = new Map<string, { revision: number; bytes: Buffer }>();
+  readonly #cache = new Map<string, Answer>();
+  readonly #reading = new Map<string, Promise<Answer>>();
   #cachedBytes = 0;
 
   constructor(nodeViews: NodeViewService) {
@@ -21,7 +30,8 @@ export class ComputerInformation {
 
   async read(caller: Caller, reference: string): Promise<Buffer> {
     if (caller.kind === "instance") {
-      return Buffer.from(dumps(encodeComputer(await this.#nodeViews.viewOfInstance(caller, reference))));
+      const view = await this.#nodeViews.viewOfInstance(caller, reference);
+      return toAnswer(view, new Map()).bytes;
     }
     const revision = await this.#nodeViews.revisionOf(caller, reference);
     const cached = this.#cache.get(reference);
@@ -30,16 +40,31 @@ export class ComputerInformation {
       this.#cache.set(reference, cached);
       return cached.bytes;
     }
-    const view = await this.#nodeViews.viewOf(caller, reference);
-    const bytes = Buffer.from(dumps(encodeComputer(view)));
-    this.#keep(reference, { revision: view.revision, bytes });
-    return bytes;
+    // Whoever asks while the same is being read waits for that, unless it turns out to be older than what was asked for.
+    const reading = await this.#reading.get(reference)?.catch(() => undefined);
+    if (reading && reading.revision >= revision) return reading.bytes;
+    const answering = this.#readAnew(caller, reference);
+    this.#reading.set(reference, answering);
+    try {
+      return (await answering).bytes;
+    } finally {
+      if (this.#reading.get(reference) === answering) this.#reading.delete(reference);
+    }
   }
 
-  #keep(reference: string, entry: { revision: number; bytes: Buffer }): void {
+  async #readAnew(caller: Caller, reference: string): Promise<Answer> {
+    const known = this.#cache.get(reference)?.parts ?? new Map();
+    const versions = new Map([...known].map(([key, { version }]) => [key, version]));
+    const answer = toAnswer(await this.#nodeViews.viewOf(caller, reference, versions), known);
+    this.#keep(reference, answer);
+    return answer;
+  }
+
+  #keep(reference: string, answer: Answer): void {
+    if ((this.#cache.get(reference)?.revision ?? 0) > answer.revision) return;
     this.#drop(reference);
-    this.#cache.set(reference, entry);
-    this.#cachedBytes += entry.bytes.length;
+    this.#cache.set(reference, answer);
+    this.#cachedBytes += sizeOf(answer);
     for (const oldest of this.#cache.keys()) {
       if (this.#cachedBytes <= maxCachedBytes) return;
       this.#drop(oldest);
@@ -47,7 +72,22 @@ export class ComputerInformation {
   }
 
   #drop(reference: string): void {
-    this.#cachedBytes -= this.#cache.get(reference)?.bytes.length ?? 0;
+    const answer = this.#cache.get(reference);
+    if (answer) this.#cachedBytes -= sizeOf(answer);
     this.#cache.delete(reference);
   }
+}
+
+/** The parts are about as large as the whole. */
+const sizeOf = ({ bytes }: Answer) => 2 * bytes.length;
+
+function toAnswer(view: NodeView, known: Answer["parts"]): Answer {
+  const parts: Answer["parts"] = new Map();
+  for (const { key, version, hosted } of view.partitions) {
+    const part = hosted === null ? known.get(key)?.part : dumpsPart(encodePartition(hosted));
+    // Gone between two reads of the same snapshot it cannot be, nor known without a part.
+    if (part) parts.set(key, { version, part });
+  }
+  const list = [...parts.values()].map(({ part }) => part);
+  return { revision: view.revision, bytes: Buffer.from(dumps(encodeComputer(view, list))), parts };
 }

@@ -269,19 +269,19 @@ export const methods: Record<string, Method> = {
   "allDocs.v0.compute_node_instance_list": method(computer, async ({ computer_guid }, { caller }, { nodeViews }) => {
     const { partitions } = await nodeViews.viewOf(caller, computer_guid);
     return {
-      result_list: partitions.flatMap(({ partition, instance: row }) =>
-        row === null
-          ? []
-          : [
-              {
-                title: row.title,
-                instance_guid: row.reference,
-                state: row.requestedState.toLowerCase(),
-                compute_partition_id: partition.reference,
-                software_release_uri: row.releaseUrl,
-              },
-            ],
-      ),
+      result_list: partitions.flatMap(({ hosted }) => {
+        const { partition, instance: row } = hosted ?? {};
+        if (!partition || !row) return [];
+        return [
+          {
+            title: row.title,
+            instance_guid: row.reference,
+            state: row.requestedState.toLowerCase(),
+            compute_partition_id: partition.reference,
+            software_release_uri: row.releaseUrl,
+          },
+        ];
+      }),
     };
   }),
 

@@ -20,6 +20,7 @@ export type DumpableValue =
   | MarshalFloat
   | MarshalTuple<DumpableValue>
   | MarshalObject
+  | MarshalPart
   | readonly DumpableValue[]
   | ReadonlyMap<MarshalKey, DumpableValue>
   | ReadonlySet<MarshalMember>
@@ -50,6 +51,11 @@ export class MarshalObject {
     readonly constructorArguments: readonly DumpableValue[],
     readonly attributes: ReadonlyMap<string, DumpableValue> | DumpableRecord,
   ) {}
+}
+
+/** A value that was written before, to be put into documents as it is. */
+export class MarshalPart {
+  constructor(readonly xml: string) {}
 }
 
 /** Input that is no xml_marshaller document, or a value that has no place in one. The text may be shown to the caller. */
@@ -338,14 +344,24 @@ export function dumps(value: DumpableValue): string {
   return new MarshalWriter().write(value);
 }
 
+/** A value to be put into other documents. It has no ids: only references need them, and none are written (§1.4). */
+export function dumpsPart(value: DumpableValue): MarshalPart {
+  return new MarshalPart(new MarshalWriter(false).writePart(value));
+}
+
 class MarshalWriter {
   #output = "";
   #identifier = 1;
 
+  constructor(readonly isNumbered = true) {}
+
   write(value: DumpableValue): string {
-    this.#output = "<marshal>";
+    return `<marshal>${this.writePart(value)}</marshal>`;
+  }
+
+  writePart(value: DumpableValue): string {
     this.#value(value, 2);
-    return `${this.#output}</marshal>`;
+    return this.#output;
   }
 
   #value(value: DumpableValue, depth: number): void {
@@ -398,6 +414,8 @@ class MarshalWriter {
       this.#output += `<float>${pythonFloat(value.value)}</float>`;
     } else if (value instanceof MarshalObject) {
       this.#object(value, depth);
+    } else if (value instanceof MarshalPart) {
+      this.#output += value.xml;
     } else if (value instanceof Set) {
       this.#sequence("set", this.#nextIdentifier(), [...value], depth);
     } else if (value instanceof Map) {
@@ -433,6 +451,7 @@ class MarshalWriter {
 
   /** Python numbers lists, dictionaries, sets and objects in the order of their opening tags, from 2. */
   #nextIdentifier(): string {
+    if (!this.isNumbered) return "";
     this.#identifier += 1;
     return ` id="i${this.#identifier}"`;
   }

@@ -1,4 +1,5 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
+import DataLoader from "dataloader";
 import type { EntityManager } from "../../common/database.js";
 import { AppError } from "../../common/errors.js";
 import type { Caller } from "../../common/identity.js";
@@ -34,24 +35,41 @@ export interface NodeView {
   reference: string;
   revision: number;
   installations: InstallationRow[];
-  partitions: HostedPartition[];
+  partitions: VersionedPartition[];
+}
+
+/** `hosted` is null where the reader has that version already. */
+export interface VersionedPartition {
+  key: string;
+  /** Another one whenever anything differs that a node reads of the partition. */
+  version: string;
+  hosted: HostedPartition | null;
 }
 
 /** Reads for the SLAP door. A caller who does not speak for the computer finds nothing. */
 export class NodeViewService {
   readonly #orm: MikroORM;
+  readonly #revisions: DataLoader<string, number | null>;
 
   constructor(orm: MikroORM) {
     this.#orm = orm;
+    let running: Promise<unknown> = Promise.resolve();
+    this.#revisions = new DataLoader(
+      (references) => {
+        const reading = readRevisions(orm, references);
+        running = reading.catch(() => undefined);
+        return reading;
+      },
+      // What comes while one statement runs goes together into the next: it is read after it was asked for.
+      { cache: false, maxBatchSize: 1_000, batchScheduleFn: (read) => void running.then(read) },
+    );
   }
 
-  /** One statement by primary key: what a poll of an unchanged computer costs. */
+  /** What a poll of an unchanged computer costs: a look-up by primary key, shared with the polls that come meanwhile. */
   async revisionOf(caller: Caller, reference: string): Promise<number> {
-    const row = speaksForComputer(caller, reference)
-      ? await this.#orm.em.fork().findOne(ComputerEntity, { reference }, { fields: ["revision"] })
-      : null;
-    if (!row) throw noComputer(reference);
-    return row.revision;
+    const revision = speaksForComputer(caller, reference) ? await this.#revisions.load(reference) : null;
+    if (revision === null) throw noComputer(reference);
+    return revision;
   }
 
   /** What an instance's own credential reads of its computer: its own partition, and no release. */
@@ -66,12 +84,12 @@ export class NodeViewService {
       reference,
       revision: own.revision,
       installations: [],
-      partitions: [await this.partitionOf(caller, own.key)],
+      partitions: [{ key: own.key, version: "", hosted: await this.partitionOf(caller, own.key) }],
     };
   }
 
-  /** Read in one snapshot, so that no answer mixes two revisions. */
-  async viewOf(caller: Caller, reference: string): Promise<NodeView> {
+  /** Read in one snapshot, so that no answer mixes two revisions. `known` are versions that the reader has, by key. */
+  async viewOf(caller: Caller, reference: string, known: ReadonlyMap<string, string> = new Map()): Promise<NodeView> {
     if (!speaksForComputer(caller, reference)) throw noComputer(reference);
     return this.#orm.em.fork().transactional(
       async (em) => {
@@ -82,48 +100,24 @@ export class NodeViewService {
           { computerReference: reference },
           { orderBy: { createdAt: "asc" } },
         );
-        const partitions = await em.find(PartitionEntity, { computerReference: reference });
-        const references = partitions.flatMap((partition) => partition.instanceReference ?? []);
-        const instances = await em.find(InstanceEntity, { reference: { $in: references } });
-        const roots = await em.find(InstanceEntity, {
-          reference: { $in: instances.map((instance) => instance.rootReference) },
-        });
-        const shared = await sharedIn(
+        const versions = await em.execute<{ key: string; version: string }[]>(partitionVersions, [reference]);
+        const changed = versions.filter(({ key, version }) => known.get(key) !== version);
+        const hosted = await hostedIn(
           em,
-          partitions.map((partition) => partition.key),
+          changed.map(({ key }) => key),
         );
-        const byReference = new Map([...roots, ...instances].map((instance) => [instance.reference, instance]));
-        return {
-          reference,
-          revision: computer.revision,
-          installations,
-          partitions: partitions
-            .sort((a, b) => a.key.length - b.key.length || (a.key < b.key ? -1 : 1))
-            .map((partition) => {
-              const instance = byReference.get(partition.instanceReference ?? "") ?? null;
-              return {
-                partition,
-                instance,
-                root: byReference.get(instance?.rootReference ?? "") ?? null,
-                shared: shared.filter((row) => row.partitionKey === partition.key),
-              };
-            }),
-        };
+        const partitions = versions.map((one) => ({ ...one, hosted: hosted.get(one.key) ?? null }));
+        return { reference, revision: computer.revision, installations, partitions };
       },
       { isolationLevel: "repeatable read" as never, readOnly: true },
     );
   }
 
   async partitionOf(caller: Caller, key: string): Promise<HostedPartition> {
-    const em = this.#orm.em.fork();
-    const partition = await em.findOne(PartitionEntity, { key });
-    const isItsInstance = caller.kind === "instance" && partition?.instanceReference === caller.subject;
-    if (!partition || !(speaksForComputer(caller, computerOfPartition(key)) || isItsInstance)) throw noPartition(key);
-    const instance = partition.instanceReference
-      ? await em.findOne(InstanceEntity, { reference: partition.instanceReference })
-      : null;
-    const root = instance ? await em.findOne(InstanceEntity, { reference: instance.rootReference }) : null;
-    return { partition, instance, root, shared: await sharedIn(em, [key]) };
+    const hosted = (await hostedIn(this.#orm.em.fork(), [key])).get(key);
+    const isItsInstance = caller.kind === "instance" && hosted?.instance?.reference === caller.subject;
+    if (!hosted || !(speaksForComputer(caller, computerOfPartition(key)) || isItsInstance)) throw noPartition(key);
+    return hosted;
   }
 
   /** The partition of an allocated instance, for whoever was just answered with that instance. */
@@ -201,6 +195,53 @@ export class NodeViewService {
 
 const maxTrees = 1_000;
 const alive = { allocation: { $ne: "RELEASED" as const } };
+
+/**
+ * PostgreSQL's own row versions say whether anything that `hostedIn` reads has changed, at the price of an index scan and
+ * without reading it.
+ */
+const partitionVersions = `
+  select p.key, concat_ws(' ', p.xmin, i.reference, i.xmin, root.xmin, (
+      select string_agg(concat(s.reference, ' ', s.xmin), ' ' order by s.number) from computer.instance s
+      where s.partition_key = p.key and s.is_shared and s.allocation = 'ALLOCATED' and s.requested_state = 'STARTED'
+    )) as version
+  from computer.partition p
+  left join computer.instance i on i.reference = p.instance_reference
+  left join computer.instance root on root.reference = i.root_reference
+  where p.computer_reference = ? order by length(p.key), p.key`;
+
+async function readRevisions(orm: MikroORM, references: readonly string[]): Promise<(number | null)[]> {
+  const rows = await orm.em
+    .fork()
+    .execute<{ reference: string; revision: string }[]>(
+      `select reference, revision from computer.computer where reference in (${references.map(() => "?").join(", ")})`,
+      [...references],
+    );
+  const revisions = new Map(rows.map(({ reference, revision }) => [reference, Number(revision)]));
+  return references.map((reference) => revisions.get(reference) ?? null);
+}
+
+async function hostedIn(em: EntityManager, keys: readonly string[]): Promise<Map<string, HostedPartition>> {
+  if (keys.length === 0) return new Map();
+  const partitions = await em.find(PartitionEntity, { key: { $in: [...keys] } });
+  const references = partitions.flatMap((partition) => partition.instanceReference ?? []);
+  const instances = await em.find(InstanceEntity, { reference: { $in: references } });
+  const roots = await em.find(InstanceEntity, {
+    reference: { $in: instances.map((instance) => instance.rootReference) },
+  });
+  const shared = await sharedIn(em, keys);
+  const byReference = new Map([...roots, ...instances].map((instance) => [instance.reference, instance]));
+  return new Map(
+    partitions.map((partition) => {
+      const instance = byReference.get(partition.instanceReference ?? "") ?? null;
+      const root = byReference.get(instance?.rootReference ?? "") ?? null;
+      return [
+        partition.key,
+        { partition, instance, root, shared: shared.filter((row) => row.partitionKey === partition.key) },
+      ];
+    }),
+  );
+}
 
 function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
   return em.find(
