@@ -24,8 +24,13 @@ export class Api {
   /** The address and token that were given, else those of a Slapgraph that was started in this folder. */
   constructor({ url, token }: ApiOptions, env: NodeJS.ProcessEnv) {
     this.#url = url ?? env.SLAPGRAPH_URL ?? `http://127.0.0.1:${env.SLAPGRAPH_GATEWAY_PORT ?? 4000}/graphql`;
-    const given = token ?? env.SLAPGRAPH_TOKEN ?? env.SLAPGRAPH_ADMIN_TOKEN;
-    this.token = given ?? readAdminToken(path.resolve(env.SLAPGRAPH_DATA_DIR ?? ".slapgraph"));
+    const found = findToken(token, env);
+    if (found === null) {
+      throw new ConfigError(
+        `No token: give --token or SLAPGRAPH_TOKEN, or run this where ${adminTokenFile(dataDirOf(env))} can be read.`,
+      );
+    }
+    this.token = found;
   }
 
   async query<Data>(query: string, variables: Record<string, unknown> = {}): Promise<Data> {
@@ -86,12 +91,15 @@ function parse(text: string): unknown {
   }
 }
 
-function readAdminToken(dataDir: string): string {
+const dataDirOf = (env: NodeJS.ProcessEnv) => path.resolve(env.SLAPGRAPH_DATA_DIR ?? ".slapgraph");
+
+/** The token that was given, else that of the administrator of a data dir which the caller may read; null for neither. */
+export function findToken(given: string | undefined, env: NodeJS.ProcessEnv): string | null {
+  const token = given ?? env.SLAPGRAPH_TOKEN ?? env.SLAPGRAPH_ADMIN_TOKEN;
+  if (token !== undefined) return token;
   try {
-    return readFileSync(adminTokenFile(dataDir), "utf8").trim();
+    return readFileSync(adminTokenFile(dataDirOf(env)), "utf8").trim();
   } catch {
-    throw new ConfigError(
-      `No token: give --token or SLAPGRAPH_TOKEN, or run this where ${adminTokenFile(dataDir)} can be read.`,
-    );
+    return null;
   }
 }

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { Api } from "./api.js";
+import { say, table } from "./output.js";
 
 const userErrors = "userErrors { code message }";
 const count = (text: string) => Number(text);
@@ -121,26 +122,4 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
 function mutation(name: string, selection: string): string {
   const type = `${name[0]?.toUpperCase()}${name.slice(1)}Input`;
   return `mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} ${userErrors} } }`;
-}
-
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
-/** Columns under their names, for eyes and for `awk`. */
-function table(rows: Record<string, unknown>[]): void {
-  const names = Object.keys(rows[0] ?? {});
-  if (names.length === 0) {
-    say("none");
-    return;
-  }
-  const cells = [names, ...rows.map((row) => names.map((name) => String(row[name] ?? "-")))];
-  const widths = names.map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0)));
-  for (const line of cells)
-    say(
-      line
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    );
 }

@@ -62,6 +62,7 @@ const environment = z.object({
   SLAPGRAPH_SHACACHE_SUBGRAPH_URL: httpUrl.optional(),
   DATABASE_URL: url(["postgres:", "postgresql:"], "a postgres:// URL").optional(),
   S3_ENDPOINT: httpUrl.optional(),
+  S3_PUBLIC_ENDPOINT: httpUrl.optional(),
   S3_ACCESS_KEY: z.string().min(1, "an access key").optional(),
   S3_SECRET_KEY: z.string().min(1, "a secret key").optional(),
   S3_BUCKET: z
@@ -72,6 +73,8 @@ const environment = z.object({
 
 export interface S3Config {
   endpoint: string;
+  /** The endpoint as clients of the Shacache reach it, where that differs. */
+  publicEndpoint?: string | undefined;
   accessKey: string;
   secretKey: string;
   bucket: string;
@@ -177,6 +180,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       value.S3_ENDPOINT && value.S3_ACCESS_KEY && value.S3_SECRET_KEY
         ? {
             endpoint: value.S3_ENDPOINT,
+            publicEndpoint: value.S3_PUBLIC_ENDPOINT,
             accessKey: value.S3_ACCESS_KEY,
             secretKey: value.S3_SECRET_KEY,
             bucket: value.S3_BUCKET,

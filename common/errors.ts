@@ -22,6 +22,7 @@ export const errorTable = {
   PAYLOAD_TOO_LARGE: row(413, false, "The body or list is larger than the bound.", "Send less at a time."),
   LENGTH_REQUIRED: row(411, false, "The upload does not say its length.", "Send Content-Length."),
   UPLOAD_STALLED: row(408, true, "The body of an upload came too slowly or not at all.", "Send it again, faster."),
+  PRECONDITION_FAILED: row(412, false, "It is not as If-Match or If-None-Match wants it.", "Ask without, or use it."),
   DIGEST_MISMATCH: row(400, false, "The bytes do not have the digest that was named.", "Send the right bytes."),
   STORAGE_FULL: row(507, true, "The blob store has no room left.", "Free space, then try again."),
   UNAVAILABLE: row(503, true, "Something this needs does not answer just now.", "Try again in some seconds."),

@@ -53,6 +53,8 @@ export interface BlobStore {
   /** The bytes of a range, fewer where the object ends before it. */
   open(location: string, range: ByteRange): Promise<OpenBlob | null>;
   stat(location: string): Promise<{ sizeBytes: number } | null>;
+  /** An address under which anybody reads the bytes from the store itself for so long; null where the store takes no clients. */
+  directUrl(location: string, termSeconds: number): Promise<string | null>;
   /** Idempotent. */
   remove(location: string): Promise<void>;
   /** Moves bytes that are not what they should be to where no reader gets, for an operator to look at. Idempotent. */

@@ -3,41 +3,48 @@ import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
 import { sha512Pattern } from "./artifact/artifact.service.js";
 import { parseRange } from "./byte-range.js";
+import { digestIn, evaluate, rangeOf, representationOf, validatorsOf } from "./representation.js";
 import { announcedBytes, watchBody } from "./request-body.js";
 import type { Exchange, Routes } from "./routes.js";
 
 /** A reader that takes nothing for so long is gone. The real client gives up after a minute of silence itself. */
 const readStallMs = 120_000;
 
-/** What `slapos.libnetworkcache` says to SHACACHE (shacache-protocol.md §1.2). */
+/**
+ * Blobs for `slapos.libnetworkcache`, which knows GET and POST only (shacache-protocol.md §1.2), and for clients of today,
+ * which know HTTP: HEAD, preconditions, ranges, PUT under the digest, a redirect to the store.
+ */
 export const blobRoutes: Routes = {
   "GET /shacache/*": sendBlob,
-  "POST /shacache": receiveBlob,
+  "HEAD /shacache/*": describeBlob,
+  "POST /shacache": (exchange) => receiveBlob(exchange, digestIn(exchange.request.headers["repr-digest"])),
+  "PUT /shacache/*": putBlob,
 };
 
-async function sendBlob({ request, response, services, key }: Exchange): Promise<void> {
-  if (!sha512Pattern.test(key)) throw new AppError("NOT_FOUND", "A blob's name is 128 lower-case hexadecimal digits.");
-  const found = await services.artifacts.stat(key);
+/** How long a client may take to begin with what it was sent to. */
+const directTermSeconds = 900;
+
+async function sendBlob(exchange: Exchange): Promise<void> {
+  const { request, response, services, isPublic } = exchange;
+  const [sha512, query] = splitQuery(exchange.key);
+  const found = await services.artifacts.stat(nameIn(sha512));
   if (found === null) throw new AppError("NOT_FOUND", "There is no such blob.");
+  if (isNotModified(exchange, sha512)) return void response.end();
+  if (query === "direct" && (await sendElsewhere(exchange, sha512))) return;
   const { sizeBytes } = found;
-  const headers = {
-    "content-type": "application/octet-stream",
-    etag: `"${key}"`,
-    "accept-ranges": "bytes",
-    "cache-control": "public, max-age=31556926, immutable",
-  };
-  const range = parseRange(request.headers.range, sizeBytes);
+  const range = parseRange(rangeOf(request.headers, sha512), sizeBytes);
   if (range === "unsatisfiable") {
     response.writeHead(416, { "content-range": `bytes */${sizeBytes}`, "content-length": 0 });
     return void response.end();
   }
-  const blob = await services.artifacts.open(key, range ?? undefined);
+  const blob = await services.artifacts.open(sha512, range ?? undefined);
   if (blob === null) throw new AppError("NOT_FOUND", "There is no such blob.");
   try {
     response.setTimeout(readStallMs, () => response.destroy());
     const length = range ? range.end - range.start + 1 : sizeBytes;
     const partial = range ? { "content-range": `bytes ${range.start}-${range.end}/${sizeBytes}` } : {};
-    response.writeHead(range ? 206 : 200, { ...headers, ...partial, "content-length": length });
+    const headers = { ...representationOf(sha512, isPublic), ...partial, "content-length": length };
+    response.writeHead(range ? 206 : 200, headers);
     await pipeline(blob.chunks, response);
   } catch (error) {
     // A client that leaves after the headers only wanted to know whether the blob is there: no error, and reading has stopped.
@@ -47,13 +54,71 @@ async function sendBlob({ request, response, services, key }: Exchange): Promise
   }
 }
 
-async function receiveBlob({ request, response, services, caller }: Exchange): Promise<void> {
+/** Asks the store too: a client that finds a blob does not send it, so one whose bytes are gone is not there. */
+async function describeBlob(exchange: Exchange): Promise<void> {
+  const { response, services, isPublic } = exchange;
+  const [sha512] = splitQuery(exchange.key);
+  const found = await services.artifacts.statStored(nameIn(sha512));
+  if (found === null) throw new AppError("NOT_FOUND", "There is no such blob.");
+  if (!isNotModified(exchange, sha512))
+    response.writeHead(200, { ...representationOf(sha512, isPublic), "content-length": found.sizeBytes });
+  response.end();
+}
+
+/** Evaluates the preconditions of a read; true when the head of a 304 is written. */
+function isNotModified({ request, response, isPublic }: Exchange, sha512: string): boolean {
+  const verdict = evaluate(request.headers, sha512);
+  if (verdict === "failed") throw new AppError("PRECONDITION_FAILED", "The blob is there, and If-Match names others.");
+  if (verdict === "not modified") response.writeHead(304, validatorsOf(sha512, isPublic));
+  return verdict === "not modified";
+}
+
+/**
+ * Sends the client to the store itself, where the store takes clients: what comes from there nobody but the client checks.
+ * Only on request, because the legacy client takes a redirect for an error (§1.2).
+ */
+async function sendElsewhere({ response, services }: Exchange, sha512: string): Promise<boolean> {
+  const location = await services.artifacts.directUrl(sha512, directTermSeconds);
+  if (location === null) return false;
+  response.writeHead(307, { location, "cache-control": "no-store", "content-length": 0 });
+  response.end();
+  return true;
+}
+
+/** Compared while it streams. One that is here already is answered alike, unless only a new one was wanted. */
+async function putBlob(exchange: Exchange): Promise<void> {
+  const { request, services, key } = exchange;
+  if (!sha512Pattern.test(key))
+    throw new AppError("BAD_USER_INPUT", "A blob's name is 128 lower-case hexadecimal digits.");
+  const isNewWanted = request.headers["if-none-match"] === "*";
+  if (isNewWanted && (await services.artifacts.statStored(key)) !== null)
+    throw new AppError("PRECONDITION_FAILED", "The blob is there already.");
+  await receiveBlob(exchange, key);
+}
+
+async function receiveBlob(
+  { request, response, services, caller }: Exchange,
+  expectedSha512: string | undefined,
+): Promise<void> {
   const expectedSizeBytes = announcedBytes(request);
   const endWatch = watchBody(request, response, expectedSizeBytes);
   try {
+    const expected = { expectedSizeBytes, ...(expectedSha512 === undefined ? {} : { expectedSha512 }) };
+    const sha512 = await services.artifacts.upload(caller, request, expected);
+    response.setHeader("etag", `"${sha512}"`);
     // The client takes success to be exactly 201 and exactly the digest (§1.2).
-    sendText(response, 201, await services.artifacts.upload(caller, request, { expectedSizeBytes }));
+    sendText(response, 201, sha512);
   } finally {
     endWatch();
   }
+}
+
+function nameIn(sha512: string): string {
+  if (sha512Pattern.test(sha512)) return sha512;
+  throw new AppError("NOT_FOUND", "A blob's name is 128 lower-case hexadecimal digits.");
+}
+
+function splitQuery(key: string): [name: string, query: string | null] {
+  const mark = key.indexOf("?");
+  return mark === -1 ? [key, null] : [key.slice(0, mark), key.slice(mark + 1)];
 }

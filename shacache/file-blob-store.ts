@@ -95,6 +95,10 @@ class FileBlobStore implements BlobStore {
     }
   }
 
+  async directUrl(): Promise<null> {
+    return null;
+  }
+
   async remove(location: string): Promise<void> {
     await unlink(this.#fileOf(location)).catch((error) => {
       if (!isAbsent(error)) throw classify(error);

@@ -13,6 +13,8 @@ export interface Exchange {
   response: http.ServerResponse;
   services: ShacacheServices;
   caller: Caller | null;
+  /** Whether anybody may read, and so any cache in between may keep what is read. */
+  isPublic: boolean;
   /** The raw target after the store's prefix, "" where there is none. */
   key: string;
 }
@@ -37,5 +39,5 @@ export async function route(
   const name = `${method} /${store}${key === null ? "" : "/*"}`;
   const answer = Object.hasOwn(routes, name) ? routes[name] : undefined;
   if (!answer) throw new AppError("NOT_FOUND", "Blobs are at /shacache/<sha512>, the directory at /shadir/<key>.");
-  return answer({ request, response, services, caller, key: key ?? "" });
+  return answer({ request, response, services, caller, isPublic: access.openReads, key: key ?? "" });
 }

@@ -33,18 +33,11 @@ const maxCopyBytes = 5 * 1024 ** 3;
  * digest is known and has it in its name, for people who look into the bucket.
  */
 export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
-  const { hostname, port, protocol } = new URL(config.endpoint);
-  const useSSL = protocol === "https:";
   const agentOptions = { keepAlive: true, maxSockets: 256, timeout: silenceMs };
-  const client = new Client({
-    endPoint: hostname.replace(/^\[|\]$/g, ""),
-    useSSL,
-    ...(port ? { port: Number(port) } : {}),
-    accessKey: config.accessKey,
-    secretKey: config.secretKey,
-    transportAgent: endingSilence(useSSL ? new TlsAgent(agentOptions) : new Agent(agentOptions)),
-  });
-  const store = new S3BlobStore(client, config.bucket);
+  const useSSL = new URL(config.endpoint).protocol === "https:";
+  const transportAgent = endingSilence(useSSL ? new TlsAgent(agentOptions) : new Agent(agentOptions));
+  const client = new Client({ ...clientOptions(config, config.endpoint), transportAgent });
+  const store = new S3BlobStore(client, config);
   for (let attempt = 1; ; attempt++) {
     try {
       await store.prepare();
@@ -63,6 +56,12 @@ export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
   }
 }
 
+function clientOptions({ accessKey, secretKey }: S3Config, endpoint: string) {
+  const { hostname, port, protocol } = new URL(endpoint);
+  const endPoint = hostname.replace(/^\[|\]$/g, "");
+  return { endPoint, useSSL: protocol === "https:", ...(port ? { port: Number(port) } : {}), accessKey, secretKey };
+}
+
 /** The library waits for ever on a server that has stopped in the middle; the agent ends such a connection. */
 function endingSilence(agent: Agent): Agent {
   const connect = agent.createConnection.bind(agent);
@@ -77,10 +76,12 @@ function endingSilence(agent: Agent): Agent {
 class S3BlobStore implements BlobStore {
   readonly #client: Client;
   readonly #bucket: string;
+  readonly #config: S3Config;
 
-  constructor(client: Client, bucket: string) {
+  constructor(client: Client, config: S3Config) {
     this.#client = client;
-    this.#bucket = bucket;
+    this.#bucket = config.bucket;
+    this.#config = config;
   }
 
   async prepare(): Promise<void> {
@@ -129,6 +130,18 @@ class S3BlobStore implements BlobStore {
       return { sizeBytes: (await this.#client.statObject(this.#bucket, nameOf(location))).size };
     } catch (error) {
       if (isAbsent(error)) return null;
+      throw classify(error);
+    }
+  }
+
+  /** Signed for the endpoint as clients reach it, because the host is part of what is signed. */
+  async directUrl(location: string, termSeconds: number): Promise<string | null> {
+    try {
+      const region = await this.#client.getBucketRegionAsync(this.#bucket);
+      const endpoint = this.#config.publicEndpoint ?? this.#config.endpoint;
+      const signer = new Client({ ...clientOptions(this.#config, endpoint), region });
+      return await signer.presignedGetObject(this.#bucket, nameOf(location), termSeconds);
+    } catch (error) {
       throw classify(error);
     }
   }

@@ -86,6 +86,18 @@ export class ArtifactService {
     return this.#index.find(sha512);
   }
 
+  /** Like `stat`, and the store has the bytes. */
+  async statStored(sha512: string): Promise<{ sizeBytes: number } | null> {
+    const known = await this.#index.findAgain(sha512);
+    return known && this.#blobs.stat(known.location);
+  }
+
+  /** Where the store itself gives the blob to whoever has this address; null where there is no such blob or the store takes no clients. */
+  async directUrl(sha512: string, termSeconds: number): Promise<string | null> {
+    const known = await this.#index.findAgain(sha512);
+    return known && this.#blobs.directUrl(known.location, termSeconds);
+  }
+
   /**
    * Opens a blob or an inclusive range of it, every byte checked before it is yielded. Null when there is no such blob, also
    * when its bytes turn out to be corrupt before the first was yielded. One that turns out later breaks off. Corrupt bytes

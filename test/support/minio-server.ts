@@ -12,6 +12,13 @@ export interface MinioServer extends S3Config {
   close(): Promise<void>;
 }
 
+/** What makes a Slapgraph store its blobs there; nothing, and so files, without one. */
+export function s3Environment(server: S3Config | undefined): Record<string, string> {
+  if (!server) return {};
+  const { endpoint, accessKey, secretKey, bucket } = server;
+  return { S3_ENDPOINT: endpoint, S3_ACCESS_KEY: accessKey, S3_SECRET_KEY: secretKey, S3_BUCKET: bucket };
+}
+
 /** A real MinIO on loopback with a folder and credentials of its own. */
 export async function startMinio(binary: string): Promise<MinioServer> {
   const folder = mkdtempSync("/tmp/sg-minio-");

@@ -17,6 +17,11 @@ export const routes: Record<string, [who: string, target: (names: Names) => stri
   //                        ||||||||A administrator
   "GET /shacache/<sha512>": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
   "HEAD /shacache/<sha512>": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
+  "PUT /shacache/<sha512>": [
+    "!yfyyyyfy",
+    () => `/shacache/${createHash("sha512").update("a named artifact").digest("hex")}`,
+    "a named artifact",
+  ],
   "POST /shacache": ["!yfyyyyfy", () => "/shacache", "another artifact"],
   "GET /shadir/<key>": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
   "HEAD /shadir/<key>": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
