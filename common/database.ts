@@ -1,7 +1,7 @@
 import type { Constructor } from "@mikro-orm/core";
 import { type Migration, Migrator } from "@mikro-orm/migrations";
 import { type EntityManager, MikroORM, type Options } from "@mikro-orm/postgresql";
-import { Client } from "pg";
+import { Client, type Pool, type PoolClient } from "pg";
 import { ConfigError } from "./config.js";
 import type { Logger } from "./log.js";
 
@@ -37,6 +37,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
       statement_timeout: statementTimeoutMs,
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
       application_name: `slapgraph ${options.schema}`,
+      onPoolCreated: takeBackDeadConnections,
     },
     migrations: {
       tableName: `${options.schema}.migration`,
@@ -83,6 +84,27 @@ async function migrate(orm: MikroORM, options: DatabaseOptions): Promise<void> {
   } finally {
     await lock.end().catch(() => undefined);
   }
+}
+
+/** A query on a dead connection fails at once, and whoever ran it gives the connection back: this is time enough. */
+const takeBackAfterMs = 1_000;
+
+/**
+ * A transaction whose connection dies cannot be rolled back, and the query builder below the ORM gives a connection back
+ * only after it was: each crash of the database would cost the pool those that were in a transaction, until none is left.
+ */
+function takeBackDeadConnections(pool: Pool): void {
+  const taken = new Set<PoolClient>();
+  pool.on("acquire", (client) => taken.add(client));
+  pool.on("release", (_error, client) => taken.delete(client));
+  pool.on("connect", (client) => {
+    client.once("end", () => {
+      const takeBack = () => {
+        if (taken.has(client)) client.release(true);
+      };
+      setTimeout(takeBack, takeBackAfterMs).unref();
+    });
+  });
 }
 
 function hostOf(url: string): string {

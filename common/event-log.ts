@@ -2,10 +2,12 @@ import { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
 import { Client } from "pg";
+import { ConfigError } from "./config.js";
 import { type EntityManager, openDatabase } from "./database.js";
 import { AppError } from "./errors.js";
 import { eventLogMigrations } from "./event-log.migrations.js";
 import type { Logger } from "./log.js";
+import { SettlementWatch } from "./settlement-watch.js";
 
 /** What a command appends. `subject` is the natural key of the noun that changed; `payload` stays small. */
 export interface NewEvent {
@@ -40,6 +42,8 @@ const pageSize = 500;
 const recentLimit = 5_000;
 /** LISTEN/NOTIFY is only a hint; this is how long a lost hint delays a reader. */
 const pollIntervalMs = 1_000;
+/** Longer than a transaction may be idle, so that a stuck one ends first. */
+const startTimeoutMs = 40_000;
 const unsettledPollMs = 10;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
@@ -53,9 +57,7 @@ const retentionIntervalMs = 3_600_000;
  *
  * A position is taken from a sequence while the transaction holds the locks of what it changes, so for any one noun the
  * order of positions is the order of commits. Across transactions a lower position may commit later than a higher one:
- * readers therefore stop at the horizon, the highest position below which nothing can appear any more. To find it the
- * reader notes the sequence's last value L and then takes a transaction id X: whatever holds a position up to L had its own
- * id before, hence below X. Once `pg_snapshot_xmin` has reached X, all of those have ended, and L is settled.
+ * readers therefore stop at the horizon, the last event before which nothing can appear any more (SettlementWatch).
  */
 export class EventLog {
   readonly #orm: MikroORM;
@@ -64,8 +66,10 @@ export class EventLog {
   readonly #changed = new EventEmitter().setMaxListeners(0);
   readonly #stopping = new AbortController();
   readonly #running: Promise<void>[] = [];
+  readonly #watch = new SettlementWatch();
   #horizon = 0;
-  #fences: { position: number; transaction: bigint }[] = [];
+  /** The settled position up to which events were read; beyond the horizon where transactions rolled back. */
+  #lookedUpTo = 0;
   #recent: LoggedEvent[] = [];
   /** Every settled event after this position is in `#recent`. */
   #recentAfter = 0;
@@ -88,8 +92,12 @@ export class EventLog {
       log,
     });
     const eventLog = new EventLog(orm, url, log);
-    await eventLog.#advance();
-    eventLog.#recentAfter = eventLog.#horizon;
+    try {
+      await eventLog.#start();
+    } catch (error) {
+      await orm.close(true);
+      throw error;
+    }
     eventLog.#running.push(eventLog.#tail(), eventLog.#listen(), eventLog.#retain());
     return eventLog;
   }
@@ -102,7 +110,7 @@ export class EventLog {
     return this.#orm;
   }
 
-  /** The position up to which the log is settled and readable. */
+  /** The last event up to which the log is settled and readable. */
   get horizon(): number {
     return this.#horizon;
   }
@@ -279,38 +287,45 @@ export class EventLog {
     });
   }
 
-  /** Moves the horizon as far as it is settled. True while something is appended that is not settled yet. */
+  /** Moves the horizon as far as the log is settled. True while something is appended that is not settled yet. */
   async #advance(): Promise<boolean> {
-    const em = this.#orm.em.fork();
-    const [sequence] = await em.execute<{ last: string }[]>(
-      "select case when is_called then last_value else 0 end as last from event_log.event_position",
-    );
-    const last = Number(sequence?.last ?? 0);
-    if (last > (this.#fences.at(-1)?.position ?? this.#horizon)) {
-      // A transaction id of our own, taken after the position was read. A snapshot's xmax would not do: it is one past the
-      // last that ended, and transactions that run may be beyond it.
-      const [own] = await em.execute<{ id: string }[]>("select pg_current_xact_id()::text as id");
-      this.#fences.push({ position: last, transaction: BigInt(own?.id ?? 0) });
+    const settled = await this.#watch.look(this.#orm.em.fork());
+    if (settled > this.#lookedUpTo) {
+      const added = await this.#remember(settled);
+      this.#lookedUpTo = settled;
+      // The horizon is an event, not a mere position: what a crash makes the sequence give out again is never below it.
+      this.#horizon = added ?? this.#horizon;
+      if (added !== null) this.#changed.emit("moved");
     }
-    if (this.#fences.length === 0) return false;
-    const [snapshot] = await em.execute<{ xmin: string }[]>(
-      "select pg_snapshot_xmin(pg_current_snapshot())::text as xmin",
-    );
-    if (!snapshot) return false;
-    const oldestRunning = BigInt(snapshot.xmin);
-    let settled = this.#horizon;
-    while (this.#fences[0] && this.#fences[0].transaction <= oldestRunning)
-      settled = this.#fences.shift()?.position ?? settled;
-    if (settled > this.#horizon) {
-      if (this.#recentAfter > 0 || this.#recent.length > 0 || this.#running.length > 0) await this.#remember(settled);
-      this.#horizon = settled;
-      this.#changed.emit("moved");
-    }
-    return this.#fences.length > 0;
+    return this.#watch.isWaiting;
   }
 
-  /** Takes over settled events all at once or, when reading them fails, not at all. Only the newest are kept. */
-  async #remember(to: number): Promise<void> {
+  /** A reader that starts has read whatever is settled by now. */
+  async #start(): Promise<void> {
+    const em = this.#orm.em.fork();
+    const deadline = Date.now() + startTimeoutMs;
+    let settled = await this.#watch.look(em);
+    while (settled === 0 && this.#watch.isWaiting) {
+      if (Date.now() > deadline)
+        throw new ConfigError(`A transaction has held back the event log for ${startTimeoutMs / 1000} s. End it.`);
+      await delay(unsettledPollMs);
+      settled = await this.#watch.look(em);
+    }
+    this.#lookedUpTo = settled;
+    const [row] = await em.execute<{ horizon: string }[]>(
+      `select greatest(kept_after, (select max(position) from event_log.event where position <= ?)) as horizon
+       from event_log.retention`,
+      [settled],
+    );
+    this.#horizon = Number(row?.horizon ?? 0);
+    this.#recentAfter = this.#horizon;
+  }
+
+  /**
+   * Takes over the events up to a settled position, all at once or, when reading them fails, not at all. Only the newest
+   * are kept. Returns the position of the last of them, or null if the positions were of transactions that rolled back.
+   */
+  async #remember(to: number): Promise<number | null> {
     let added: LoggedEvent[] = [];
     let after = this.#recentAfter;
     for (let from = this.#horizon; from < to; ) {
@@ -326,6 +341,7 @@ export class EventLog {
     const excess = all.length - recentLimit;
     this.#recentAfter = excess > 0 ? (all[excess - 1]?.position ?? after) : after;
     this.#recent = excess > 0 ? all.slice(excess) : all;
+    return added.at(-1)?.position ?? null;
   }
 
   async #readRows(after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {
@@ -345,7 +361,7 @@ export class EventLog {
       try {
         // Waiting for an older transaction to end backs off: it may take as long as a transaction is allowed to.
         unsettledMs = (await this.#advance()) ? Math.min(unsettledMs * 1.5, 250) : unsettledPollMs;
-        if (this.#fences.length > 0) waitMs = unsettledMs;
+        if (this.#watch.isWaiting) waitMs = unsettledMs;
       } catch (error) {
         if (!signal.aborted) this.#log.warn({ err: error }, "the event log cannot be read just now");
       }
@@ -401,6 +417,9 @@ export class EventLog {
         await client.connect();
         client.on("notification", () => this.#wakeTail());
         await client.query(`listen ${channel}`);
+        // The database may have crashed since, and have forgotten positions and ids that were seen and not yet committed.
+        this.#watch.forget(this.#horizon);
+        this.#lookedUpTo = this.#horizon;
         this.#wakeTail();
         await ended;
       } catch (error) {

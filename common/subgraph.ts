@@ -130,6 +130,11 @@ export async function subscribeFresh(
           const event = await events.next();
           if (event.done) return { done: true as const, value: undefined };
           const result = await execute({ ...args, rootValue: event.value, contextValue: freshContext() });
+          // An event that could not be told is not passed over: the stream ends, and resumes before it.
+          if (result.data == null) {
+            ended = true;
+            await events.return?.();
+          }
           return { done: false as const, value: finish(result) };
         } catch (error) {
           // A stream that breaks ends with an answer that says why, so that the client knows whether to resume.

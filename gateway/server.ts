@@ -7,6 +7,7 @@ import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import type { Subgraph } from "../common/subgraph.js";
 import { composeSupergraph } from "./compose.js";
+import { executeEachEvent } from "./each-event.js";
 import { publicErrors } from "./errors.plugin.js";
 import { graphiqlPage } from "./graphiql.js";
 import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
@@ -63,19 +64,27 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   const transport = {
     getSubgraphExecutor: ({ subgraphName }: { subgraphName: string }) => {
       const executor = executorOf(subgraphName);
-      return (request: HiveRequest) =>
-        executor({
+      return async (request: HiveRequest) => {
+        const context = request.context as GatewayContext;
+        const isSubscription = request.operationType === "subscription";
+        const step = isSubscription ? context.subscriptionStep : undefined;
+        if (step?.event) return step.event;
+        const result = await executor({
           document: request.document,
           variables: request.variables ?? {},
           ...(request.operationName ? { operationName: request.operationName } : {}),
-          isSubscription: request.operationType === "subscription",
-          context: request.context as GatewayContext,
+          isSubscription,
+          context,
         });
+        if (!step) return result;
+        step.opened = result;
+        return { data: null };
+      };
     },
   };
   const runtime = createGatewayRuntime<GatewayContext>({
     supergraph,
-    unifiedGraphHandler: unifiedGraphHandler as never,
+    unifiedGraphHandler: handleUnifiedGraph as never,
     transports: { http: transport, ws: transport } as never,
     plugins: () => [publicErrors(log) as never],
     landingPage: false,
@@ -167,6 +176,11 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       await Promise.all(remotes.map((remote) => remote.close()));
     },
   };
+}
+
+async function handleUnifiedGraph(options: Parameters<typeof unifiedGraphHandler>[0]) {
+  const { executor, ...graph } = await unifiedGraphHandler(options);
+  return { ...graph, ...(executor ? { executor: executeEachEvent(executor) } : {}) };
 }
 
 interface HiveRequest {

@@ -5,12 +5,15 @@ import { AppError, toAppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
+import type { SubscriptionStep } from "./each-event.js";
 
 /** What the gateway knows of a request, made once per request or connection and handed to every subgraph call. */
 export interface GatewayContext {
   caller: Caller;
   authorization: string;
   requestId: string;
+  /** Of a subscription: what the present execution of its plan is for. */
+  subscriptionStep?: SubscriptionStep;
 }
 
 export interface SubgraphRequest {

@@ -6,6 +6,7 @@ import { freePort } from "../../common/embedded-postgres.js";
 import { waitFor } from "./wait-for.js";
 
 export interface MinioServer extends S3Config {
+  readonly pid: number;
   /** Stops answering, as a server that is cut off does; its data stays. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -61,6 +62,9 @@ export async function startMinio(binary: string): Promise<MinioServer> {
     accessKey,
     secretKey,
     bucket: "slapgraph",
+    get pid() {
+      return server?.pid ?? 0;
+    },
     kill,
     start,
     close: async () => {

@@ -14,6 +14,8 @@ const built = (file: string) => path.join(path.basename(root) === "dist" ? root 
 export type Wiring = "one process" | "apart";
 
 interface Program {
+  /** The service's name; `slapgraph` where all run in one process. */
+  name: string;
   script: string;
   args: string[];
   environment: Record<string, string>;
@@ -29,7 +31,7 @@ export class RunningSystem {
   readonly #environment: Record<string, string>;
   /** Apart, the database is not the system's own: it goes on when the system is killed. */
   readonly #postgres: EmbeddedPostgres | undefined;
-  readonly #children: ChildProcess[] = [];
+  readonly #children = new Map<string, ChildProcess>();
   #output = "";
 
   private constructor(
@@ -60,7 +62,9 @@ export class RunningSystem {
     };
     const system =
       wiring === "one process"
-        ? new RunningSystem(dataDir, environment, [{ script: "cli/slapgraph.js", args: ["start"], environment: {} }])
+        ? new RunningSystem(dataDir, environment, [
+            { name: "slapgraph", script: "cli/slapgraph.js", args: ["start"], environment: {} },
+          ])
         : await RunningSystem.#apart(dataDir, environment);
     await system.start();
     return system;
@@ -85,12 +89,11 @@ export class RunningSystem {
     for (const [variable, script] of services) {
       const port = String(await freePort());
       environment[variable] = `http://127.0.0.1:${port}/graphql`;
-      programs.push({ script, args: [], environment: { SLAPGRAPH_SUBGRAPH_PORT: port } });
+      const name = script.split("/").at(-2) ?? script;
+      programs.push({ name, script, args: [], environment: { SLAPGRAPH_SUBGRAPH_PORT: port } });
     }
-    programs.push(
-      { script: "slap/main.js", args: [], environment: {} },
-      { script: "gateway/main.js", args: [], environment: {} },
-    );
+    for (const name of ["slap", "gateway"])
+      programs.push({ name, script: `${name}/main.js`, args: [], environment: {} });
     return new RunningSystem(dataDir, environment, programs, postgres);
   }
 
@@ -111,22 +114,58 @@ export class RunningSystem {
     );
   }
 
+  /** The processes that it is made of, by name. */
+  get services(): string[] {
+    return this.#programs.map(({ name }) => name);
+  }
+
+  /** The processes that run now, without the database's. */
+  get pids(): number[] {
+    return [...this.#children.values()].filter(isRunning).map((child) => child.pid as number);
+  }
+
+  /** The postmaster's process id, whoever started it. */
+  get postgresPid(): number {
+    return this.#postgres?.pid ?? Number(this.#postmasterFile[0]);
+  }
+
+  get databaseUrl(): string {
+    if (this.#postgres) return this.#postgres.url;
+    const password = readFileSync(path.join(this.dataDir, "postgres-password"), "utf8").trim();
+    return `postgres://slapgraph:${encodeURIComponent(password)}@127.0.0.1:${this.#postmasterFile[3]}/slapgraph`;
+  }
+
+  get #postmasterFile(): string[] {
+    return readFileSync(path.join(this.dataDir, "postgres", "postmaster.pid"), "utf8").split("\n");
+  }
+
   get output(): string {
     return this.#output;
   }
 
+  /** Starts what does not run, and waits until every door is ready. */
   async start(): Promise<void> {
-    this.#children.splice(0);
+    this.spawn();
+    await this.untilReady();
+  }
+
+  /** Starts what does not run. */
+  spawn(): void {
     const keep = (chunk: Buffer) => {
       this.#output = (this.#output + chunk.toString("utf8")).slice(-200_000);
     };
-    for (const { script, args, environment } of this.#programs) {
+    for (const { name, script, args, environment } of this.#programs) {
+      const known = this.#children.get(name);
+      if (known && isRunning(known)) continue;
       const env = { ...this.#environment, ...environment };
       const child = spawn(process.execPath, [built(script), ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
       child.stdout.on("data", keep);
       child.stderr.on("data", keep);
-      this.#children.push(child);
+      this.#children.set(name, child);
     }
+  }
+
+  async untilReady(): Promise<void> {
     const subgraphs = this.#programs.flatMap(({ environment }) =>
       environment.SLAPGRAPH_SUBGRAPH_PORT ? [`http://127.0.0.1:${environment.SLAPGRAPH_SUBGRAPH_PORT}`] : [],
     );
@@ -136,7 +175,7 @@ export class RunningSystem {
   async #untilReady(url: string): Promise<void> {
     await waitFor(
       async () => {
-        const ended = this.#children.find((child) => child.exitCode !== null);
+        const ended = [...this.#children.values()].find((child) => !isRunning(child));
         if (ended) throw new Error(`${ended.spawnargs.join(" ")} ended with code ${ended.exitCode}:\n${this.#output}`);
         return fetch(`${url}/readyz`).then(
           (response) => response.status,
@@ -147,14 +186,14 @@ export class RunningSystem {
     );
   }
 
-  /** Ends it as a power cut would, and waits until it is gone. */
-  async kill(): Promise<void> {
-    await this.#end("SIGKILL");
+  /** Ends it, or one service of it, as a power cut would, and waits until it is gone. */
+  async kill(service?: string): Promise<void> {
+    await this.#end("SIGKILL", service);
   }
 
   /** Ends it as an operator would; the processes' exit codes. */
-  async stop(): Promise<(number | null)[]> {
-    return this.#end("SIGTERM");
+  async stop(service?: string): Promise<(number | null)[]> {
+    return this.#end("SIGTERM", service);
   }
 
   async close(): Promise<void> {
@@ -185,14 +224,19 @@ export class RunningSystem {
     return result.data;
   }
 
-  #end(signal: NodeJS.Signals): Promise<(number | null)[]> {
+  #end(signal: NodeJS.Signals, service?: string): Promise<(number | null)[]> {
+    const ending = [...this.#children].filter(([name]) => service === undefined || name === service);
     return Promise.all(
-      this.#children.map((child) => {
-        if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      ending.map(([, child]) => {
+        if (!isRunning(child)) return child.exitCode;
         const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
         child.kill(signal);
         return exited;
       }),
     );
   }
+}
+
+function isRunning(child: ChildProcess): boolean {
+  return child.exitCode === null && child.signalCode === null;
 }

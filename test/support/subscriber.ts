@@ -10,9 +10,13 @@ export interface StreamEvent<Change> {
 /** What a client of a subscription has received, in order, and the cursor with which it resumes. */
 export class Subscriber<Change> {
   readonly changes: Change[] = [];
+  /** The cursor of each change. */
+  readonly cursors: string[] = [];
   readonly errors: unknown[] = [];
   cursor: string | null = null;
   isOpen = false;
+  /** Resolves when the stream that is followed has ended, however it did. */
+  ended: Promise<void> = Promise.resolve();
   #close: () => void = () => undefined;
 
   /** Ends the transport without a word, as a lost connection does. */
@@ -35,6 +39,8 @@ export class Subscriber<Change> {
       connectionParams: { authorization: `Bearer ${token}` },
     });
     let isCut = false;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.ended = promise;
     client.subscribe(
       { query, variables: { after: this.cursor } },
       {
@@ -44,9 +50,11 @@ export class Subscriber<Change> {
         error: (error) => {
           if (!isCut) this.errors.push(error);
           this.isOpen = false;
+          resolve();
         },
         complete: () => {
           this.isOpen = false;
+          resolve();
         },
       },
     );
@@ -60,7 +68,7 @@ export class Subscriber<Change> {
   followEventStream(url: string, token: string, field: string, query: string): this {
     const abort = new AbortController();
     this.#close = () => abort.abort();
-    void this.#readEventStream(url, token, field, query, abort.signal).catch((error) => {
+    this.ended = this.#readEventStream(url, token, field, query, abort.signal).catch((error) => {
       if (!abort.signal.aborted) this.errors.push(error);
       this.isOpen = false;
     });
@@ -96,6 +104,8 @@ export class Subscriber<Change> {
     if (!event) return;
     this.isOpen = true;
     this.cursor = event.cursor;
-    if (event.change) this.changes.push(event.change);
+    if (!event.change) return;
+    this.changes.push(event.change);
+    this.cursors.push(event.cursor);
   }
 }
