@@ -261,12 +261,12 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
  * A person's request makes a root, a partition's a child. 408 tells the client "accepted, not there yet": it waits for a
  * partition, or for the end of the instance that had the name before.
  */
-async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapServices): Promise<SlapAnswer> {
+async function requestPartition(call: SlapCall, { instances }: SlapServices): Promise<SlapAnswer> {
   const { caller, fields, partitionHeader } = call;
   const isOfPartition = optional(fields, "computer_partition_id") !== null || partitionHeader !== null;
   const state = decodeState(optional(fields, "state"));
   try {
-    const row = await instances.requestInstance(caller, {
+    const { instance, partition } = await instances.requestPlacement(caller, {
       title: required(fields, "partition_reference"),
       releaseUrl: required(fields, "software_release"),
       softwareType: optional(fields, "software_type") ?? "default",
@@ -278,8 +278,7 @@ async function requestPartition(call: SlapCall, { instances, nodeViews }: SlapSe
       requesterPartitionKey: isOfPartition ? partitionOfCall(call) : null,
       isShared: decodeFlag(optional(fields, "shared_xml")),
     });
-    const partition = await nodeViews.partitionOfInstance(row);
-    if (partition) return { xml: dumps(encodeInstance(row, partition)) };
+    if (partition) return { xml: dumps(encodeInstance(instance, partition)) };
   } catch (error) {
     const waits =
       error instanceof AppError &&

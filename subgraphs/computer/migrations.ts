@@ -124,8 +124,20 @@ class KeepUsage extends Migration {
   }
 }
 
+class FindRoomByComputer extends Migration {
+  override up(): void {
+    // Candidates are computers; the first free partition of one is then found without sorting all of them.
+    this.addSql("drop index computer.partition_free");
+    this.addSql(`create index partition_free on computer.partition (computer_reference, length(key), key)
+      where state = 'FREE' and is_listed`);
+    this.addSql(`create index installation_release on computer.installation (url, computer_reference)
+      where requested_state = 'AVAILABLE'`);
+  }
+}
+
 export const computerMigrations = [
   { name: "20261124_create_computer", class: CreateComputer },
   { name: "20261125_share_instances", class: ShareInstances },
   { name: "20261126_keep_usage", class: KeepUsage },
+  { name: "20261127_find_room_by_computer", class: FindRoomByComputer },
 ];

@@ -120,11 +120,6 @@ export class NodeViewService {
     return hosted;
   }
 
-  /** The partition of an allocated instance, for whoever was just answered with that instance. */
-  async partitionOfInstance(instance: InstanceRow): Promise<PartitionRow | null> {
-    return instance.partitionKey ? this.#orm.em.fork().findOne(PartitionEntity, { key: instance.partitionKey }) : null;
-  }
-
   /** An instance with its place. NOT_FOUND when the caller cannot see it or it has ended. */
   async instanceOf(caller: Caller, reference: string): Promise<PlacedInstance> {
     return this.#placed({ $and: [{ reference }, visibleInstances(caller), alive] }, reference);

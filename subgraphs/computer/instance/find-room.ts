@@ -1,8 +1,9 @@
 import type { EntityManager } from "../../../common/database.js";
 import { ComputerEntity } from "../computer/computer.entity.js";
+import type { ComputerRow } from "../computer/computer.service.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
 import type { PartitionRow } from "../partition/partition.service.js";
-import { lockComputer } from "../revision.js";
+import { computerRows, partitionRows } from "../rows.js";
 import {
   type AllocationRequest,
   computerAttributes,
@@ -51,7 +52,7 @@ export async function findRoom(em: EntityManager, request: AllocationRequest): P
       for (;;) {
         const candidate = await candidateComputer(em, request, tier, tried, wait);
         if (candidate === null) break;
-        tried.push(candidate);
+        tried.push(candidate.reference);
         const partition = await takeOn(em, request, candidate);
         if (partition) return partition;
       }
@@ -69,38 +70,45 @@ async function candidateComputer(
   tier: string,
   tried: readonly string[],
   wait: boolean,
-): Promise<string | null> {
+): Promise<ComputerRow | null> {
   const { sql, parameters } = request.isShared ? hostedCandidates(request) : freeCandidates(request, tier);
-  const rows = await em.execute<{ reference: string }[]>(
-    `${sql} and not (c.reference = any(?::text[])) order by c.reference limit 1 for update of c ${wait ? "" : "skip locked"}`,
+  const [found] = await em.execute<Record<string, unknown>[]>(
+    `select ${computerRows.columns(em, "c")} ${sql} and not (c.reference = any(?::text[]))
+     order by c.reference limit 1 for update of c ${wait ? "" : "skip locked"}`,
     [...parameters, textArray(tried)],
   );
-  return rows[0]?.reference ?? null;
+  return found ? computerRows.read(em, "c", found) : null;
 }
 
 function freeCandidates(request: AllocationRequest, tier: string) {
   const computers = computerConditions(request);
-  const capability = request.filter.capability ?? null;
-  const parameters: unknown[] = [request.project, capability, capability, ...computers.parameters];
-  let sql = `select c.reference from computer.partition p join computer.computer c on c.reference = p.computer_reference
-     where p.project = ? and p.state = 'FREE' and p.is_listed and c.scope = 'OPEN'
-       and (case when ?::text is null then p.capabilities = '[]'::jsonb else p.capabilities @> jsonb_build_array(?::text) end)
-       ${computers.sql}`;
+  const free = freePartition(request, "p");
+  const installed = "join computer.installation i on i.computer_reference = c.reference and i.url = ?";
+  const parameters: unknown[] = [...(tier === "installed" ? [request.releaseUrl] : []), ...free.parameters];
+  let sql = `from computer.computer c ${tier === "installed" ? installed : ""}
+     where exists (select 1 from computer.partition p where p.computer_reference = c.reference and ${free.sql})
+       and c.scope = 'OPEN' ${computers.sql}`;
   if (request.filter.instance_guid !== undefined) sql += " and false";
   if (tier !== "any") sql += " and c.liveness in ('ONLINE', 'UNSEEN')";
-  if (tier === "installed") {
-    sql += ` and exists (select 1 from computer.installation i
-       where i.computer_reference = c.reference and i.url = ? and i.requested_state = 'AVAILABLE')`;
-    parameters.push(request.releaseUrl);
-  }
-  return { sql, parameters };
+  if (tier === "installed") sql += " and i.requested_state = 'AVAILABLE'";
+  return { sql, parameters: [...parameters, ...computers.parameters] };
+}
+
+/** The part of `reasonsAgainstPartition` that a request for a partition of its own asks, as SQL. */
+function freePartition({ filter }: AllocationRequest, alias: string) {
+  const wanted = filter.capability;
+  const able = wanted === undefined ? "= '[]'::jsonb" : "@> jsonb_build_array(?::text)";
+  return {
+    sql: `${alias}.state = 'FREE' and ${alias}.is_listed and ${alias}.capabilities ${able}`,
+    parameters: wanted === undefined ? [] : [wanted],
+  };
 }
 
 function hostedCandidates({ project, releaseUrl, softwareType, ...request }: AllocationRequest) {
   const computers = computerConditions({ project, releaseUrl, softwareType, ...request });
   const guid = request.filter.instance_guid ?? null;
   return {
-    sql: `select c.reference from computer.instance host
+    sql: `from computer.instance host
      join computer.partition p on p.instance_reference = host.reference
      join computer.computer c on c.reference = p.computer_reference
      where host.project = ? and host.release_url = ? and host.software_type = ? and host.allocation = 'ALLOCATED'
@@ -134,19 +142,26 @@ function computerConditions({ project, filter, takenNetworks }: AllocationReques
   return { sql, parameters };
 }
 
-async function takeOn(em: EntityManager, request: AllocationRequest, reference: string): Promise<PartitionRow | null> {
-  await lockComputer(em, reference);
-  const computer = await em.findOneOrFail(ComputerEntity, { reference }, { refresh: true });
+/** The first partition of a computer, which is locked, that the request fits. */
+async function takeOn(
+  em: EntityManager,
+  request: AllocationRequest,
+  computer: ComputerRow,
+): Promise<PartitionRow | null> {
   if (reasonsAgainstComputer(request, computer).length > 0) return null;
-  const keys = request.isShared
-    ? await hostKeys(em, request, reference)
-    : await em.execute<{ key: string }[]>(
-        `select key from computer.partition where computer_reference = ? and state = 'FREE' and is_listed
-           and (case when ?::text is null then capabilities = '[]'::jsonb else capabilities @> jsonb_build_array(?::text) end)
-         order by length(key), key limit 1`,
-        [reference, request.filter.capability ?? null, request.filter.capability ?? null],
-      );
-  for (const { key } of keys) {
+  if (request.isShared) return hostOn(em, request, computer.reference);
+  const free = freePartition(request, "p");
+  const [found] = await em.execute<Record<string, unknown>[]>(
+    `select ${partitionRows.columns(em, "p")} from computer.partition p
+     where p.computer_reference = ? and ${free.sql} order by length(p.key), p.key limit 1`,
+    [computer.reference, ...free.parameters],
+  );
+  const partition = found ? partitionRows.read(em, "p", found) : null;
+  return partition && reasonsAgainstPartition(request, { ...partition, host: null }).length === 0 ? partition : null;
+}
+
+async function hostOn(em: EntityManager, request: AllocationRequest, reference: string): Promise<PartitionRow | null> {
+  for (const { key } of await hostKeys(em, request, reference)) {
     const partition = await em.findOneOrFail(PartitionEntity, { key }, { refresh: true });
     const host = partition.instanceReference
       ? await em.findOneOrFail(InstanceEntity, { reference: partition.instanceReference }, { refresh: true })

@@ -8,17 +8,20 @@ import { type Caller, isMember, mayOwn, projectOf } from "../../../common/identi
 import { pagePerParent } from "../../../common/page-per-parent.js";
 import { keyset, type Page } from "../../../common/pagination.js";
 import { checkReleaseUrl } from "../installation/installation.service.js";
+import { PartitionEntity } from "../partition/partition.entity.js";
 import { noPartition, speaksForInstance, speaksForPartition } from "../partition/partition.service.js";
 import { computerOfPartition, raiseComputer, raisePartitions } from "../revision.js";
+import { instanceRows } from "../rows.js";
 import { keysOfComputer, speaksForComputer, visibleInstances } from "../visibility.js";
 import { type Candidate, explainAllocation } from "./explain-allocation.js";
 import { allocationRequestOf } from "./find-room.js";
 import { InstanceEntity } from "./instance.entity.js";
 import type { RequestedState } from "./instance.state.js";
 import { lockInstanceIn, lockInstances, lockSharedInstanceIn, raiseInstances } from "./lock-instance.js";
-import { leaveHost, placeInstance } from "./place-instance.js";
+import { leaveHost, type Placement, placeInstance } from "./place-instance.js";
 import { beingDestroyed, instanceEvent, requestState } from "./request-state.js";
 import { retryPending } from "./retry-pending.js";
+import { unchangedRequest } from "./unchanged-request.js";
 
 export type InstanceRow = InferEntity<typeof InstanceEntity>;
 
@@ -55,69 +58,51 @@ export class InstanceService {
    * It gets a partition in the same transaction if a fitting one is free, else it stays PENDING with the reasons.
    */
   async requestInstance(caller: Caller, request: InstanceRequest): Promise<InstanceRow> {
+    return (await this.requestPlacement(caller, request)).instance;
+  }
+
+  /** The same, with the partition that it is in. */
+  async requestPlacement(caller: Caller, request: InstanceRequest): Promise<Placement> {
     checkRequest(request);
+    const project = request.requesterPartitionKey == null ? requestingProject(caller, request.project) : null;
+    const unchanged = await unchangedRequest(this.#orm.em.fork(), caller, request, project);
+    if (unchanged) return unchanged;
     return this.#eventLog.transact(this.#orm, async (em, append) => {
-      const place = await this.#placeOf(em, caller, request);
-      await em.execute("select pg_advisory_xact_lock(hashtextextended(?, 0))", [`${place.scope} ${request.title}`]);
+      const place = await this.#placeOf(em, caller, request, project);
       const present = await em.findOne(InstanceEntity, {
         ...place.where,
         title: request.title,
         allocation: { $ne: "RELEASED" },
       });
-      if (present) {
-        await lockInstances(em, [present.reference]);
-        await em.refresh(present);
-        const requestedState = place.forcedState ?? request.requestedState;
-        await changeInstance(em, append, caller, present, { ...request, requestedState });
-        if (present.allocation === "PENDING") await placeInstance(em, append, caller.subject, present);
-        return present;
-      }
-      if (request.requestedState === "DESTROYED") {
-        throw new AppError("NOT_FOUND", `There is no instance ${request.title} to destroy.`, {
-          details: { path: ["input", "title"] },
+      if (!present) {
+        if (request.requestedState === "DESTROYED") {
+          throw new AppError("NOT_FOUND", `There is no instance ${request.title} to destroy.`, {
+            details: { path: ["input", "title"] },
+          });
+        }
+        const made = await insertInstance(em, place, request);
+        await append({
+          ...instanceEvent(made, caller.subject, "InstanceRequested"),
+          payload: { title: made.title, release: made.releaseUrl },
         });
+        return placeInstance(em, append, caller.subject, made);
       }
-      const [number] = await em.execute<{ number: string }[]>("select nextval('computer.instance_number') as number");
-      const reference = `SOFTINST-${number?.number}`;
-      const row = em.create(InstanceEntity, {
-        reference,
-        number: Number(number?.number),
-        project: place.project,
-        title: request.title,
-        rootReference: place.rootReference ?? reference,
-        parentReference: place.parentReference,
-        owner: place.owner,
-        releaseUrl: request.releaseUrl,
-        softwareType: request.softwareType,
-        isShared: request.isShared ?? false,
-        parameters: request.parameters,
-        filter: request.filter,
-        requestedState: place.forcedState ?? request.requestedState ?? "STARTED",
-        allocation: "PENDING",
-        pendingReasons: [],
-        partitionKey: null,
-        reportedState: "NONE",
-        connectionParameters: {},
-        createdAt: new Date(),
-        revision: Date.now() * 1000,
-      });
-      await em.flush();
-      await append({
-        ...instanceEvent(row, caller.subject, "InstanceRequested"),
-        payload: { title: row.title, release: row.releaseUrl },
-      });
-      await placeInstance(em, append, caller.subject, row);
-      return row;
+      await lockInstances(em, [present.reference]);
+      await em.refresh(present);
+      const requestedState = place.forcedState ?? request.requestedState;
+      await changeInstance(em, append, caller, present, { ...request, requestedState });
+      if (present.allocation === "PENDING") return placeInstance(em, append, caller.subject, present);
+      const partition = present.partitionKey ? await em.findOne(PartitionEntity, { key: present.partitionKey }) : null;
+      return { instance: present, partition };
     });
   }
 
   /** Where a request belongs: a root of a person, or a child in the tree of the instance that asks. */
-  async #placeOf(em: EntityManager, caller: Caller, request: InstanceRequest) {
+  async #placeOf(em: EntityManager, caller: Caller, request: InstanceRequest, project: string | null): Promise<Place> {
     if (request.requesterPartitionKey == null) {
-      const project = requestingProject(caller, request.project);
       const owner = caller.subject;
+      if (project === null) throw noPartition("");
       return {
-        scope: `${project}/${owner}`,
         where: { project, owner, parentReference: null },
         project,
         owner,
@@ -156,7 +141,6 @@ export class InstanceService {
     if (known) known.parentReference = parent.reference;
     await em.flush();
     return {
-      scope: root.reference,
       where: { rootReference: root.reference, parentReference: { $ne: null } },
       project: root.project,
       owner: root.owner,
@@ -351,6 +335,44 @@ export class InstanceService {
     }
     return row;
   }
+}
+
+/** Where a request belongs, and how the instance that has its title is found. */
+interface Place {
+  where: object;
+  project: string;
+  owner: string;
+  rootReference: string | null;
+  parentReference: string | null;
+  forcedState: RequestedState | null;
+}
+
+/** Of two that make the same title at once, the second fails on the title's index and finds the first's on its next try. */
+async function insertInstance(em: EntityManager, place: Place, request: InstanceRequest): Promise<InstanceRow> {
+  const [found] = await em.execute<Record<string, unknown>[]>(
+    `with made as (
+       insert into computer.instance (reference, number, project, title, root_reference, parent_reference, owner, release_url,
+         software_type, is_shared, parameters, filter, requested_state, allocation, pending_reasons, reported_state,
+         connection_parameters, created_at, revision)
+       select 'SOFTINST-' || number, number, ?, ?, coalesce(?, 'SOFTINST-' || number), ?, ?, ?,
+         ?, ?, ?::jsonb, ?::jsonb, ?, 'PENDING', '[]', 'NONE', '{}', now(), (extract(epoch from now()) * 1000000)::bigint
+       from nextval('computer.instance_number') as number returning *)
+     select ${instanceRows.columns(em, "made")} from made`,
+    [
+      place.project,
+      request.title,
+      place.rootReference,
+      place.parentReference,
+      place.owner,
+      request.releaseUrl,
+      request.softwareType,
+      request.isShared ?? false,
+      JSON.stringify(request.parameters),
+      JSON.stringify(request.filter),
+      place.forcedState ?? request.requestedState ?? "STARTED",
+    ],
+  );
+  return instanceRows.read(em, "made", found ?? {});
 }
 
 /** Applies a repeated request. Raises the partition only if the node has to do something about the difference. */

@@ -1,9 +1,11 @@
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append } from "../../../common/event-log.js";
+import type { PartitionRow } from "../partition/partition.service.js";
 import { partitionStateChanged } from "../partition/partition.service.js";
 import { nextPartitionState } from "../partition/partition.state.js";
-import { raisePartitions } from "../revision.js";
+import { nextRevision, raisePartitions } from "../revision.js";
+import { partitionRows } from "../rows.js";
 import { reasonsAgainstFilter } from "./allocate.js";
 import { summarise } from "./explain-allocation.js";
 import { allocationRequestOf, findRoom } from "./find-room.js";
@@ -13,40 +15,74 @@ import { mayAllocationBecome } from "./instance.state.js";
 import { raiseInstances } from "./lock-instance.js";
 import { instanceEvent } from "./request-state.js";
 
+/** An instance with its place: its own partition, or its host's if it is shared. */
+export interface Placement {
+  instance: InstanceRow;
+  /** Null while it waits for one. */
+  partition: PartitionRow | null;
+}
+
 /** Gives a pending instance a free partition, or a shared one its host, or writes down why there is none. */
-export async function placeInstance(em: EntityManager, append: Append, actor: string, row: InstanceRow): Promise<void> {
+export async function placeInstance(
+  em: EntityManager,
+  append: Append,
+  actor: string,
+  row: InstanceRow,
+): Promise<Placement> {
   const request = await allocationRequestOf(em, row);
   const partition = reasonsAgainstFilter(row.filter).length === 0 ? await findRoom(em, request) : null;
   if (partition === null) {
-    row.pendingReasons = await summarise(em, request);
-    await em.flush();
-    return;
+    const pendingReasons = await summarise(em, request);
+    await em.execute("update computer.instance set pending_reasons = ?::jsonb where reference = ?", [
+      JSON.stringify(pendingReasons),
+      row.reference,
+    ]);
+    return { instance: { ...row, pendingReasons }, partition: null };
   }
   if (!mayAllocationBecome(row.allocation, "ALLOCATED")) throw notFree(partition.key);
-  row.allocation = "ALLOCATED";
-  row.partitionKey = partition.key;
-  row.pendingReasons = [];
-  if (row.isShared) {
-    await em.flush();
-    await raiseInstances(em, [row]);
-    await append({
-      ...instanceEvent(row, actor, "SharedInstanceAllocated"),
-      payload: { partition: partition.key, host: partition.instanceReference ?? null },
-    });
-    return;
-  }
-  const from = partition.state;
-  const to = nextPartitionState(from, "allocate");
+  const instance = {
+    ...row,
+    allocation: "ALLOCATED" as const,
+    partitionKey: partition.key,
+    pendingReasons: [],
+  };
+  if (row.isShared) return { instance, partition: await enterHost(em, append, actor, instance, partition) };
+  const to = nextPartitionState(partition.state, "allocate");
   if (to === null) throw notFree(partition.key);
-  partition.state = to;
-  partition.stateSince = new Date();
-  partition.message = null;
-  partition.instanceReference = row.reference;
-  partition.owner = row.owner;
-  await em.flush();
-  await raisePartitions(em, [partition.key]);
+  // The computer is locked, so what was read of the partition still holds. One statement, for all that wait for the lock.
+  const [taken] = await em.execute<Record<string, unknown>[]>(
+    `with raised as (update computer.computer set revision = ${nextRevision} where reference = ? returning revision),
+       taken as (
+         update computer.partition p set state = ?, state_since = now(), message = null, instance_reference = ?, owner = ?,
+           revision = greatest(raised.revision, p.revision + 1)
+         from raised where p.key = ? returning p.*),
+       placed as (
+         update computer.instance set allocation = 'ALLOCATED', partition_key = ?, pending_reasons = '[]' where reference = ?)
+     select ${partitionRows.columns(em, "taken")} from taken`,
+    [partition.computerReference, to, row.reference, row.owner, partition.key, partition.key, row.reference],
+  );
   const subject = { key: partition.key, project: row.project, owner: row.owner, instance: row.reference };
-  await append(partitionStateChanged(subject, from, to, actor, null));
+  await append(partitionStateChanged(subject, partition.state, to, actor, null));
+  return { instance, partition: partitionRows.read(em, "taken", taken ?? {}) };
+}
+
+async function enterHost(
+  em: EntityManager,
+  append: Append,
+  actor: string,
+  row: InstanceRow,
+  host: PartitionRow,
+): Promise<PartitionRow> {
+  await em.execute(
+    "update computer.instance set allocation = 'ALLOCATED', partition_key = ?, pending_reasons = '[]' where reference = ?",
+    [host.key, row.reference],
+  );
+  await raiseInstances(em, [row]);
+  await append({
+    ...instanceEvent(row, actor, "SharedInstanceAllocated"),
+    payload: { partition: host.key, host: host.instanceReference ?? null },
+  });
+  return host;
 }
 
 /** Takes a shared instance out of its host: it is pending again, and looks for another by the next try. */

@@ -2,7 +2,6 @@ import type { EntityManager } from "../../../common/database.js";
 import type { Append, LoggedEvent } from "../../../common/event-log.js";
 import { ComputerEntity } from "../computer/computer.entity.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
-import { computerOfPartition } from "../revision.js";
 import {
   type CandidateComputer,
   type CandidatePartition,
@@ -16,7 +15,7 @@ import type { InstanceRow } from "./instance.service.js";
 import { placeInstance } from "./place-instance.js";
 import { instanceEvent } from "./request-state.js";
 
-const batchSize = 500;
+const batchSize = 100;
 
 interface Room {
   computer: CandidateComputer;
@@ -30,29 +29,27 @@ interface Room {
  */
 export async function retryPending(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
   await retryNew(em, events, append);
-  const computers = [...new Set(events.flatMap(computerWithRoom))];
-  const hosts = [...new Set(events.flatMap(partitionWithHost))];
-  if (computers.length + hosts.length === 0) return;
-  const someWait = await em.count(InstanceEntity, {
-    allocation: "PENDING",
-    project: { $in: [...new Set(events.map((event) => event.project))] },
-  });
+  const computers = [...new Set(events.flatMap(changedComputer))];
+  const partitions = [...new Set(events.flatMap(changedPartition))];
+  if (computers.length + partitions.length === 0) return;
+  const projects = [...new Set(events.map((event) => event.project))];
+  const someWait = await em.count(InstanceEntity, { allocation: "PENDING", project: { $in: projects } });
   if (someWait === 0) return;
-  const rooms = await roomsOf(em, computers, hosts);
-  if (rooms.length === 0) return;
-  const projects = [...new Set(rooms.map((room) => room.computer.project))];
-  for (let after = 0n; ; ) {
-    const pending = await em.execute<{ reference: string; number: string }[]>(
-      `select reference, number from computer.instance
-       where allocation = 'PENDING' and project in (${projects.map(() => "?").join(", ")}) and number > ?
-       order by number limit ${batchSize}`,
-      [...projects, after],
-    );
-    for (const { reference, number } of pending) {
-      after = BigInt(number);
-      await retry(em, append, reference, rooms);
+  const rooms = await roomsOf(em, computers, partitions);
+  // A free partition is for one request, a host for any number of shared ones.
+  const isOpen = ({ partition, isTaken }: Room) => partition.state === "FREE" && !isTaken;
+  const hasHosts = rooms.some(({ partition }) => partition.host !== null);
+  for (let after = 0; hasHosts || rooms.some(isOpen); ) {
+    const kinds = [...(hasHosts ? [true] : []), ...(rooms.some(isOpen) ? [false] : [])];
+    const waiting = { allocation: "PENDING" as const, project: { $in: projects }, isShared: { $in: kinds } };
+    const batch = { orderBy: { number: "asc" }, limit: batchSize } as const;
+    const pending = await em.find(InstanceEntity, { ...waiting, number: { $gt: after } }, batch);
+    for (const row of pending) {
+      after = row.number;
+      if (rooms.some((one) => fits(row, one))) await retry(em, append, row, rooms);
+      if (!hasHosts && !rooms.some(isOpen)) return;
     }
-    if (pending.length < batchSize || rooms.every((room) => room.isTaken)) return;
+    if (pending.length < batchSize) return;
   }
 }
 
@@ -71,24 +68,23 @@ async function retryNew(em: EntityManager, events: LoggedEvent[], append: Append
 const deferredKind = "AllocationDeferred";
 const requestKinds = ["InstanceRequested", "InstanceChanged", deferredKind];
 
-async function retry(em: EntityManager, append: Append, reference: string, rooms: Room[]): Promise<void> {
-  const row = await em.findOne(InstanceEntity, { reference });
-  if (!row || !rooms.some((one) => fits(row, one))) return;
-  await tryToPlace(em, append, row);
-  const taken = rooms.find((one) => one.partition.key === row.partitionKey);
+async function retry(em: EntityManager, append: Append, row: InstanceRow, rooms: Room[]): Promise<void> {
+  const placed = await tryToPlace(em, append, row);
+  const taken = rooms.find((one) => one.partition.key === placed?.partitionKey);
   if (taken && !row.isShared) taken.isTaken = true;
 }
 
 /** Does not wait for who is at work on the row, because computers may be locked here already; it comes back to it. */
-async function tryToPlace(em: EntityManager, append: Append, row: InstanceRow): Promise<void> {
+async function tryToPlace(em: EntityManager, append: Append, row: InstanceRow): Promise<InstanceRow | null> {
   const free = await em.execute(
     "select 1 from computer.instance where reference = ? and allocation = 'PENDING' for update skip locked",
     [row.reference],
   );
   await em.refresh(row);
-  if (row.allocation !== "PENDING") return;
-  if (free.length > 0) await placeInstance(em, append, "master", row);
-  else await append(instanceEvent(row, "master", deferredKind));
+  if (row.allocation !== "PENDING") return null;
+  if (free.length > 0) return (await placeInstance(em, append, "master", row)).instance;
+  await append(instanceEvent(row, "master", deferredKind));
+  return null;
 }
 
 function fits(row: InstanceRow, { computer, partition, isTaken }: Room): boolean {
@@ -103,15 +99,14 @@ function fits(row: InstanceRow, { computer, partition, isTaken }: Room): boolean
   );
 }
 
-/** The computer on which an event may have made room. */
-function computerWithRoom({ kind, subject, payload }: LoggedEvent): string[] {
-  if (kind === "PartitionStateChanged" && payload.to === "FREE") return [computerOfPartition(subject)];
+/** A computer all of whose partitions may fit what they did not fit before. */
+function changedComputer({ kind, subject }: LoggedEvent): string[] {
   return ["ComputerFormatted", "ComputerScopeChanged", "ComputerAttributesChanged"].includes(kind) ? [subject] : [];
 }
 
-/** The partition whose instance may have become a host that a shared instance waits for. */
-function partitionWithHost({ kind, subject, payload }: LoggedEvent): string[] {
-  if (kind === "PartitionStateChanged" && payload.to === "ALLOCATED") return [subject];
+/** A partition that was freed, or whose instance may have become a host that a shared instance waits for. */
+function changedPartition({ kind, subject, payload }: LoggedEvent): string[] {
+  if (kind === "PartitionStateChanged" && (payload.to === "FREE" || payload.to === "ALLOCATED")) return [subject];
   const changed = kind === "InstanceRequestChanged" || kind === "InstanceChanged";
   return changed && typeof payload.partition === "string" ? [payload.partition] : [];
 }
@@ -137,6 +132,7 @@ async function roomsOf(em: EntityManager, references: readonly string[], keys: r
   return partitions.flatMap((partition): Room[] => {
     const computer = computers.get(partition.computerReference);
     const host = hosts.get(partition.instanceReference ?? "") ?? null;
-    return computer ? [{ computer, partition: { ...partition, host }, isTaken: false }] : [];
+    const mayTake = partition.state === "FREE" || host !== null;
+    return computer && mayTake ? [{ computer, partition: { ...partition, host }, isTaken: false }] : [];
   });
 }
