@@ -26,6 +26,11 @@ const url = (protocols: string[], accepts: string) =>
 
 const httpUrl = url(["http:", "https:"], "an http:// or https:// URL");
 
+const httpUrls = z
+  .string()
+  .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ""))
+  .pipe(z.array(httpUrl.max(2_000)).max(20, "up to 20 URLs"));
+
 const environment = z.object({
   SLAPGRAPH_DATA_DIR: z.string().min(1, "a folder").default(".slapgraph"),
   SLAPGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
@@ -43,6 +48,13 @@ const environment = z.object({
     .min(1, "a number of MiB per second from 1 to 10000")
     .max(10_000, "a number of MiB per second from 1 to 10000")
     .default(20),
+  SLAPGRAPH_SHACACHE_UPSTREAMS: httpUrls.default([]),
+  SLAPGRAPH_SHADIR_UPSTREAMS: httpUrls.default([]),
+  SLAPGRAPH_UPSTREAM_WAIT_SECONDS: z.coerce
+    .number({ error: "a number of seconds from 0.1 to 20" })
+    .min(0.1, "a number of seconds from 0.1 to 20")
+    .max(20, "a number of seconds from 0.1 to 20")
+    .default(10),
   SLAPGRAPH_ADMIN_TOKEN: z
     .string()
     .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
@@ -101,6 +113,8 @@ export interface Config {
   openWrites: boolean;
   /** How fast the scrub reads through what is stored. */
   scrubMebibytesPerSecond: number;
+  /** Caches that are asked, in order, for blobs and for entries that are not here. */
+  upstreams: { blobs: string[]; entries: string[]; waitMs: number };
   logLevel: string;
   /** Where a subgraph listens when it runs apart from the gateway. */
   subgraphHost: string;
@@ -171,6 +185,11 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     openReads: value.SLAPGRAPH_SHACACHE_OPEN_READS ?? isLoopback(value.SLAPGRAPH_HOST),
     openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
     scrubMebibytesPerSecond: value.SLAPGRAPH_SHACACHE_SCRUB_RATE,
+    upstreams: {
+      blobs: value.SLAPGRAPH_SHACACHE_UPSTREAMS,
+      entries: value.SLAPGRAPH_SHADIR_UPSTREAMS,
+      waitMs: value.SLAPGRAPH_UPSTREAM_WAIT_SECONDS * 1000,
+    },
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
     subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
     subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,

@@ -1,7 +1,9 @@
+import type { ServerResponse } from "node:http";
 import { pipeline } from "node:stream/promises";
 import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
 import { sha512Pattern } from "./artifact/artifact.service.js";
+import type { ByteRange } from "./blob-store.js";
 import { parseRange } from "./byte-range.js";
 import { digestIn, evaluate, rangeOf, representationOf, validatorsOf } from "./representation.js";
 import { announcedBytes, watchBody } from "./request-body.js";
@@ -24,26 +26,57 @@ export const blobRoutes: Routes = {
 /** How long a client may take to begin with what it was sent to. */
 const directTermSeconds = 900;
 
+/** From our store, or from upstream while it is stored. */
 async function sendBlob(exchange: Exchange): Promise<void> {
-  const { request, response, services, isPublic } = exchange;
+  const { artifacts } = exchange.services;
   const [sha512, query] = splitQuery(exchange.key);
-  const found = await services.artifacts.stat(nameIn(sha512));
-  if (found === null) throw new AppError("NOT_FOUND", "There is no such blob.");
-  if (isNotModified(exchange, sha512)) return void response.end();
+  const found = await artifacts.stat(nameIn(sha512));
+  if (found === null) return sendPulled(exchange, sha512);
   if (query === "direct" && (await sendElsewhere(exchange, sha512))) return;
-  const { sizeBytes } = found;
-  const range = parseRange(rangeOf(request.headers, sha512), sizeBytes);
+  await send(exchange, sha512, found.sizeBytes, (range) => artifacts.open(sha512, range));
+}
+
+async function sendPulled(exchange: Exchange, sha512: string): Promise<void> {
+  const { request, response, services } = exchange;
+  const reader = await services.blobPulls.open(sha512, request.headers.via);
+  if (reader === null) throw absent();
+  if (reader === "stored") return sendBlob(exchange);
+  // A reader that waits for bytes from upstream does not notice by itself that nobody waits for it.
+  response.once("close", () => void reader.leave());
+  if (response.destroyed) return void reader.leave();
+  try {
+    await send(exchange, sha512, reader.sizeBytes, async (range) => ({
+      chunks: afterHead(response, reader.read(range)),
+      close: reader.leave,
+    }));
+  } finally {
+    await reader.leave();
+  }
+}
+
+/** The head does not wait for the first bytes, which have a way to go. */
+async function* afterHead(response: ServerResponse, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  response.flushHeaders();
+  yield* chunks;
+}
+
+type OpenRange = (range?: ByteRange) => Promise<{ chunks: AsyncIterable<Buffer>; close(): Promise<void> } | null>;
+
+async function send(exchange: Exchange, sha512: string, sizeBytes: number | null, open: OpenRange): Promise<void> {
+  const { request, response, isPublic } = exchange;
+  if (isNotModified(exchange, sha512)) return void response.end();
+  const range = sizeBytes === null ? null : parseRange(rangeOf(request.headers, sha512), sizeBytes);
   if (range === "unsatisfiable") {
     response.writeHead(416, { "content-range": `bytes */${sizeBytes}`, "content-length": 0 });
     return void response.end();
   }
-  const blob = await services.artifacts.open(sha512, range ?? undefined);
-  if (blob === null) throw new AppError("NOT_FOUND", "There is no such blob.");
+  const blob = await open(range ?? undefined);
+  if (blob === null) throw absent();
   try {
     response.setTimeout(readStallMs, () => response.destroy());
     const length = range ? range.end - range.start + 1 : sizeBytes;
     const partial = range ? { "content-range": `bytes ${range.start}-${range.end}/${sizeBytes}` } : {};
-    const headers = { ...representationOf(sha512, isPublic), ...partial, "content-length": length };
+    const headers = { ...representationOf(sha512, isPublic), ...partial, ...lengthHeader(length) };
     response.writeHead(range ? 206 : 200, headers);
     await pipeline(blob.chunks, response);
   } catch (error) {
@@ -56,12 +89,13 @@ async function sendBlob(exchange: Exchange): Promise<void> {
 
 /** Asks the store too: a client that finds a blob does not send it, so one whose bytes are gone is not there. */
 async function describeBlob(exchange: Exchange): Promise<void> {
-  const { response, services, isPublic } = exchange;
+  const { request, response, services, isPublic } = exchange;
   const [sha512] = splitQuery(exchange.key);
-  const found = await services.artifacts.statStored(nameIn(sha512));
-  if (found === null) throw new AppError("NOT_FOUND", "There is no such blob.");
+  const stored = await services.artifacts.statStored(nameIn(sha512));
+  const found = stored ?? (await services.blobPulls.stat(sha512, request.headers.via));
+  if (found === null) throw absent();
   if (!isNotModified(exchange, sha512))
-    response.writeHead(200, { ...representationOf(sha512, isPublic), "content-length": found.sizeBytes });
+    response.writeHead(200, { ...representationOf(sha512, isPublic), ...lengthHeader(found.sizeBytes) });
   response.end();
 }
 
@@ -112,6 +146,11 @@ async function receiveBlob(
     endWatch();
   }
 }
+
+const absent = () => new AppError("NOT_FOUND", "There is no such blob.");
+
+/** An upstream may not say how long a blob is; it is then sent in pieces of their own length. */
+const lengthHeader = (sizeBytes: number | null) => (sizeBytes === null ? {} : { "content-length": sizeBytes });
 
 function nameIn(sha512: string): string {
   if (sha512Pattern.test(sha512)) return sha512;

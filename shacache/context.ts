@@ -6,6 +6,8 @@ import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.j
 import type { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
+import type { BlobPullService } from "./upstream/blob-pull.service.js";
+import type { DirectoryPullService } from "./upstream/directory-pull.service.js";
 
 export interface ShacacheLoaders {
   artifacts: DataLoader<string, ArtifactRow | null>;
@@ -20,6 +22,8 @@ export interface ShacacheServices {
   entries: DirectoryEntryService;
   scrub: Scrub;
   blobs: BlobStore;
+  blobPulls: BlobPullService;
+  directoryPulls: DirectoryPullService;
 }
 
 export function createShacacheLoaders({ artifacts, entries }: Pick<ShacacheServices, "artifacts" | "entries">) {

@@ -12,7 +12,8 @@ export const directoryRoutes: Routes = {
   "PUT /shadir/*": receiveEntry,
 };
 
-async function sendEntries({ response, services, key }: Exchange): Promise<void> {
+async function sendEntries({ request, response, services, key }: Exchange): Promise<void> {
+  await services.directoryPulls.refresh(key, request.headers.via);
   const body = await services.entries.read(key);
   if (body === null) throw new AppError("NOT_FOUND", "There is no entry under this key.");
   response.writeHead(200, {

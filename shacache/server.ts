@@ -14,6 +14,9 @@ import { shacacheMigrations } from "./migrations.js";
 import { onlyHere, Repeating } from "./repeating.js";
 import { openS3BlobStore } from "./s3-blob-store.js";
 import { buildShacacheSchema } from "./subgraph.js";
+import { BlobPullService } from "./upstream/blob-pull.service.js";
+import { DirectoryPullService } from "./upstream/directory-pull.service.js";
+import { Upstream } from "./upstream/upstream.js";
 
 export interface ShacacheService extends SubgraphService {
   services: ShacacheServices;
@@ -43,7 +46,13 @@ export async function openShacache(
   });
   const artifacts = new ArtifactService(orm, eventLog, blobs, maxBlobBytes);
   const scrub = new Scrub(orm, blobs, artifacts, config.scrubMebibytesPerSecond * 1024 * 1024);
-  const services = { artifacts, entries: new DirectoryEntryService(orm, eventLog), scrub, blobs };
+  const entries = new DirectoryEntryService(orm, eventLog);
+  const { upstreams } = config;
+  const toUpstreams = (urls: string[]) => urls.map((url) => new Upstream(url, upstreams.waitMs));
+  const pulling = path.join(config.dataDir, "pulling");
+  const blobPulls = new BlobPullService(artifacts, toUpstreams(upstreams.blobs), pulling, log);
+  const directoryPulls = new DirectoryPullService(entries, toUpstreams(upstreams.entries), log);
+  const services = { artifacts, entries, scrub, blobs, blobPulls, directoryPulls };
   // Whoever brings its own database is alone with its store: what is unfinished there will never be finished.
   const isAlone = config.databaseUrl === undefined;
   if (isAlone) await blobs.sweep(0).catch((error) => log.warn({ err: error }, "sweeping abandoned uploads failed"));
@@ -60,7 +69,7 @@ export async function openShacache(
     startConsumers: () => undefined,
     checkReady: () => Promise.all([pingDatabase(orm), blobs.check()]),
     close: async () => {
-      await Promise.all([sweeping.close(), scrubbing.close()]);
+      await Promise.all([sweeping.close(), scrubbing.close(), blobPulls.close(), directoryPulls.close()]);
       await orm.close(true);
       await blobs.close();
     },

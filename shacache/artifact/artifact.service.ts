@@ -47,8 +47,17 @@ export class ArtifactService {
     if ((upload.expectedSizeBytes ?? 0) > this.#maxSizeBytes) {
       throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${this.#maxSizeBytes} bytes.`);
     }
+    return this.#store(stream, upload, caller?.subject ?? anonymous, projectOfWriter(caller));
+  }
+
+  /** Stores what nobody sent: a blob that came from upstream. */
+  async keep(stream: Readable, upload: Upload, source: string): Promise<void> {
+    await this.#store(stream, upload, source, mainProject);
+  }
+
+  async #store(stream: Readable, upload: Upload, uploadedBy: string, project: string): Promise<string> {
     const received = await this.#blobs.receive(stream, { maxSizeBytes: this.#maxSizeBytes, ...upload });
-    await this.admit(received, caller?.subject ?? anonymous, projectOfWriter(caller));
+    await this.admit(received, uploadedBy, project);
     return received.sha512;
   }
 

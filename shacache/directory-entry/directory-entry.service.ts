@@ -26,10 +26,19 @@ export class DirectoryEntryService {
 
   /** Appends an entry; the identical one again is the same entry. BAD_USER_INPUT when the body is not a pair of texts. */
   async put(caller: Caller | null, key: string, body: string): Promise<void> {
+    const project = caller && caller.kind !== "administrator" ? caller.project : mainProject;
+    await this.#append(key, body, caller?.subject ?? anonymous, project);
+  }
+
+  /** Takes over what nobody put here: an entry of an upstream directory. */
+  keep(key: string, body: string, source: string): Promise<void> {
+    return this.#append(key, body, source, mainProject);
+  }
+
+  async #append(key: string, body: string, createdBy: string, project: string): Promise<void> {
     if (key.length === 0 || key.length > maxKeyLength)
       throw new AppError("BAD_USER_INPUT", `A key has 1 to ${maxKeyLength} characters.`);
     const [metadata, signature] = parsePair(body);
-    const createdBy = caller?.subject ?? anonymous;
     const id = `${digest("sha512", body)} ${digest("sha256", key)}`;
     await this.#eventLog.transact(this.#orm, async (em, append) => {
       const inserted = await em.execute<{ id: string }[]>(
@@ -38,7 +47,6 @@ export class DirectoryEntryService {
         [id, key, body, sha512Of(metadata), signature.trim() !== "", createdBy],
       );
       if (inserted.length === 0) return;
-      const project = caller && caller.kind !== "administrator" ? caller.project : mainProject;
       await append({
         kind: "DirectoryEntryStored",
         subject: id.slice(0, 128),

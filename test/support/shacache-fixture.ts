@@ -45,6 +45,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   };
   const config = loadConfig({
     SLAPGRAPH_DATA_DIR: dataDir,
+    SLAPGRAPH_SHACACHE_PORT: "0",
     DATABASE_URL: database.url,
     SLAPGRAPH_SHACACHE_SCRUB_RATE: "10000",
     ...s3,
@@ -54,7 +55,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   closer.add("shacache", shacache.close);
   const door = await startShacache({
     host: config.host,
-    port: 0,
+    port: config.shacachePort,
     tlsPort: config.shacacheTlsPort ?? null,
     services: shacache.services,
     tokens: resources.tokens,
