@@ -3,7 +3,7 @@ import type { Api } from "./api.js";
 import { say, table } from "./output.js";
 
 const userErrors = "userErrors { code message }";
-const count = (text: string) => Number(text);
+export const count = (text: string) => Number(text);
 
 /** Projects, persons, tokens, registration tokens and computers, as the API has them. */
 export function addIdentityCommands(program: Command, api: () => Api): void {
@@ -36,7 +36,25 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
   person
     .command("list")
     .description("List the people that the token sees.")
-    .action(async () => table(await api().list("persons", "subject displayName createdAt")));
+    .action(async () => {
+      const persons = await api().list<PersonRow>("persons", "subject displayName createdAt roles { project role }");
+      table(
+        persons.map(({ roles, ...person }) => ({
+          ...person,
+          roles: roles.map(({ project, role }) => `${project}:${role}`).join(",") || "-",
+        })),
+      );
+    });
+  person
+    .command("revoke <subject>")
+    .description("Take a person out of a project: revoke its tokens there, and the registration tokens that it made.")
+    .option("--project <name>", "the project")
+    .action(async (subject: string, options: { project?: string }) => {
+      const name = "revokeRole";
+      const input = { person: subject, project: options.project };
+      const { tokens } = await api().mutate<{ tokens: object[] }>(name, mutation(name, "tokens { tokenId }"), input);
+      say(`revoked ${tokens.length} tokens of ${subject}`);
+    });
 
   const token = program.command("token").description("Tokens of people and computers.");
   token
@@ -118,8 +136,12 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .action(async () => table(await api().list("computers", "reference title project liveness scope lastContactAt")));
 }
 
+interface PersonRow {
+  roles: { project: string; role: string }[];
+}
+
 /** The mutation of a field that takes one input of the type that is named after it. */
-function mutation(name: string, selection: string): string {
+export function mutation(name: string, selection: string): string {
   const type = `${name[0]?.toUpperCase()}${name.slice(1)}Input`;
   return `mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} ${userErrors} } }`;
 }

@@ -6,6 +6,7 @@ import { adminTokenFile } from "../common/data-dir.js";
 import { closeOnSignal } from "../common/lifecycle.js";
 import { createLogger } from "../common/log.js";
 import { Api, type ApiOptions } from "./api.js";
+import { addAuditCommands } from "./audit-commands.js";
 import { addCacheCommands } from "./cache-commands.js";
 import { addIdentityCommands } from "./identity-commands.js";
 import { addNodeCommand } from "./node-command.js";
@@ -46,6 +47,7 @@ The README goes on from there. Stop with Ctrl-C.
   });
 
 addIdentityCommands(program, api);
+addAuditCommands(program, api);
 addNodeCommand(program, api);
 addCacheCommands(program, () => program.opts<ApiOptions>(), process.env);
 

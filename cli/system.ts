@@ -1,3 +1,4 @@
+import { auditMutations } from "../common/audited-mutations.js";
 import { type Config, slapUrlOf } from "../common/config.js";
 import type { Closer } from "../common/lifecycle.js";
 import type { Logger } from "../common/log.js";
@@ -40,7 +41,7 @@ async function openDoors(
   log: Logger,
   resources: Awaited<ReturnType<typeof openResources>>,
 ): Promise<System> {
-  const { tokens, certificates, eventLog, adminToken, closer } = resources;
+  const { audit, tokens, certificates, eventLog, adminToken, closer } = resources;
   // With port 0 the address is known once the door is open, which is before anybody can ask for it.
   let slapUrl = slapUrlOf(config);
   const masterUrl = (credential: string) => `${slapUrl}/k/${credential}/`;
@@ -54,7 +55,7 @@ async function openDoors(
   for (const subgraph of subgraphs) subgraph.startConsumers();
   closer.add("consumers", () => eventLog.stop());
 
-  const shared = { host: config.host, tokens, log };
+  const shared = { host: config.host, audit, tokens, log };
   const slapDoor = await opened(
     closer,
     "SLAP door",
@@ -94,7 +95,12 @@ async function openDoors(
   const gateway = await opened(
     closer,
     "gateway",
-    startGateway({ ...shared, port: config.gatewayPort, subgraphs: subgraphs.map((one) => one.subgraph), checkReady }),
+    startGateway({
+      ...shared,
+      port: config.gatewayPort,
+      subgraphs: subgraphs.map((one) => auditMutations(one.subgraph, audit)),
+      checkReady,
+    }),
   );
   return {
     gatewayUrl: gateway.url,

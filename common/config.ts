@@ -15,6 +15,9 @@ const port = z.coerce
 const accepted = "a number of seconds from 1 to 31536000";
 const seconds = z.coerce.number({ error: accepted }).int(accepted).min(1, accepted).max(31_536_000, accepted);
 
+const whole = (least: number, most: number, accepts: string) =>
+  z.coerce.number({ error: accepts }).int(accepts).min(least, accepts).max(most, accepts);
+
 const flag = z
   .string()
   .transform((text) => text.trim().toLowerCase())
@@ -60,6 +63,7 @@ const environment = z.object({
     .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
     .optional(),
   SLAPGRAPH_SHACACHE_OPEN_WRITES: flag.default(false),
+  SLAPGRAPH_AUDIT_DAYS: whole(1, 36_500, "whole days from 1 to 36500").default(365),
   SLAPGRAPH_LOG_LEVEL: z
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
       error: "one of trace, debug, info, warn, error, fatal, silent",
@@ -115,6 +119,8 @@ export interface Config {
   scrubMebibytesPerSecond: number;
   /** Caches that are asked, in order, for blobs and for entries that are not here. */
   upstreams: { blobs: string[]; entries: string[]; waitMs: number };
+  /** How long the audit trail goes back. */
+  auditDays: number;
   logLevel: string;
   /** Where a subgraph listens when it runs apart from the gateway. */
   subgraphHost: string;
@@ -190,6 +196,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       entries: value.SLAPGRAPH_SHADIR_UPSTREAMS,
       waitMs: value.SLAPGRAPH_UPSTREAM_WAIT_SECONDS * 1000,
     },
+    auditDays: value.SLAPGRAPH_AUDIT_DAYS,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
     subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
     subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,

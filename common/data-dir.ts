@@ -1,10 +1,9 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { chmodSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
-import { link, open, unlink } from "node:fs/promises";
+import { link, open, rename, unlink } from "node:fs/promises";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
-import { exportJWK, generateKeyPair, type JWK } from "jose";
 import { CertificateAuthority, createAuthority } from "./certificates.js";
 import { ConfigError } from "./config.js";
 
@@ -46,17 +45,10 @@ export async function lockDataDir(dataDir: string): Promise<{ release: () => Pro
  * Makes a secret file once: two processes that start together agree on one content, and a crash leaves either the whole
  * file or none, because a file appears under its name only after its bytes are durable.
  */
-async function makeOnce(file: string, content: () => Promise<string>): Promise<string> {
+export async function makeOnce(file: string, content: () => Promise<string>): Promise<string> {
   const existing = readIfPresent(file);
   if (existing !== null) return existing;
-  const temporary = `${file}.${randomUUID()}`;
-  const handle = await open(temporary, "wx", 0o600);
-  try {
-    await handle.writeFile(await content());
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  const temporary = await writeTemporary(file, await content());
   try {
     await link(temporary, file);
   } catch (error) {
@@ -65,6 +57,29 @@ async function makeOnce(file: string, content: () => Promise<string>): Promise<s
     await unlink(temporary);
   }
   return readFileSync(file, "utf8");
+}
+
+/** Puts a secret file in the place of another, whole: a crash leaves the one or the other. */
+export async function replaceFile(file: string, content: string): Promise<void> {
+  await rename(await writeTemporary(file, content), file);
+  const folder = await open(path.dirname(file));
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function writeTemporary(file: string, content: string): Promise<string> {
+  const temporary = `${file}.${randomUUID()}`;
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.writeFile(content);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return temporary;
 }
 
 function readIfPresent(file: string): string | null {
@@ -84,20 +99,6 @@ export async function readAdminToken(dataDir: string, given: string | undefined)
     given ??
     (await makeOnce(adminTokenFile(dataDir), async () => `sg_${randomBytes(32).toString("base64url")}\n`)).trim()
   );
-}
-
-/** The Ed25519 keys that sign tokens, newest first. */
-export async function readSigningKeys(dataDir: string): Promise<JWK[]> {
-  const file = path.join(dataDir, "signing-keys.json");
-  const text = await makeOnce(file, async () => {
-    const { privateKey } = await generateKeyPair("EdDSA", { extractable: true });
-    return `${JSON.stringify({ keys: [{ ...(await exportJWK(privateKey)), kid: randomUUID(), alg: "EdDSA" }] }, null, 2)}\n`;
-  });
-  try {
-    return (JSON.parse(text) as { keys: JWK[] }).keys;
-  } catch (error) {
-    throw new ConfigError(`${file} is not a JSON Web Key set: ${(error as Error).message}`);
-  }
 }
 
 /** The authority that signs client certificates for the TLS listeners. */

@@ -29,4 +29,31 @@ class CreateEventLog extends Migration {
   }
 }
 
-export const eventLogMigrations = [{ name: "20261124_create_event_log", class: CreateEventLog }];
+/** Written by every service in the transaction of what it records, and read by identity. */
+class CreateAuditTrail extends Migration {
+  override up(): void {
+    this.addSql("create sequence event_log.audit_number as bigint");
+    this.addSql(`create table event_log.audit_record (
+      id text collate "C" primary key default lpad(nextval('event_log.audit_number')::text, 16, '0'),
+      at timestamptz not null default clock_timestamp(),
+      actor text not null,
+      actor_kind text not null,
+      token_id text,
+      project text,
+      door text not null,
+      action text not null,
+      target text,
+      result text not null,
+      code text,
+      request_id text not null
+    )`);
+    this.addSql("create index audit_project on event_log.audit_record (project, id)");
+    this.addSql("create index audit_actor on event_log.audit_record (actor, id)");
+    this.addSql("create index audit_at on event_log.audit_record (at)");
+  }
+}
+
+export const eventLogMigrations = [
+  { name: "20261124_create_event_log", class: CreateEventLog },
+  { name: "20261125_create_audit_trail", class: CreateAuditTrail },
+];

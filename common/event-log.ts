@@ -2,6 +2,7 @@ import { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
 import { Client } from "pg";
+import { commandInProgress, recordChange } from "./audit.js";
 import { ConfigError } from "./config.js";
 import { type EntityManager, openDatabase } from "./database.js";
 import { AppError } from "./errors.js";
@@ -116,10 +117,11 @@ export class EventLog {
   }
 
   /**
-   * One transaction: what `work` changes and the events it appends are committed together or not at all. Retried on a
-   * deadlock or a lost race for a unique name, so `work` must have no effect outside its transaction.
+   * One transaction: what `work` changes, the events it appends and the record of the command that it is part of are
+   * committed together or not at all. Retried on a deadlock or a lost race for a unique name, so `work` must have no effect outside its transaction.
    */
   async transact<T>(orm: MikroORM, work: (em: EntityManager, append: Append) => Promise<T>): Promise<T> {
+    const command = commandInProgress();
     for (let attempt = 1; ; attempt++) {
       const events: NewEvent[] = [];
       try {
@@ -127,9 +129,11 @@ export class EventLog {
           const done = await work(em as EntityManager, async (...more) => void events.push(...more));
           // Positions are taken last, when all that changes is locked.
           await em.flush();
+          if (command && events[0]) await recordChange(em as EntityManager, command, events[0]);
           if (events.length > 0) await appendEvents(em as EntityManager, events);
           return done;
         });
+        if (command && events[0]) command.isRecorded = true;
         if (events.length > 0) this.#hint();
         return result;
       } catch (error) {

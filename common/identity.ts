@@ -1,16 +1,26 @@
 import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
-import { importJWK, type JWK, errors as joseErrors, jwtVerify, SignJWT } from "jose";
+import { errors as joseErrors, jwtVerify, SignJWT } from "jose";
 import { AppError } from "./errors.js";
+import type { KeyRing } from "./signing-keys.js";
 
 export const roles = ["OWNER", "USER", "VIEWER"] as const;
 export type Role = (typeof roles)[number];
 
-/** Who calls, as proved by a token. `tokenId` is its `jti`; the bootstrap administrator's token has none. */
+/** What a token proves of whoever holds it. `tokenId` is its `jti`, `keyId` the key that signed it, if it is not a certificate. */
+interface Proved {
+  subject: string;
+  project: string;
+  tokenId: string;
+  expiresAt: number;
+  keyId?: string;
+}
+
+/** Who calls, as proved by a token; the bootstrap administrator's has no id. */
 export type Caller =
-  | { kind: "administrator"; subject: string; tokenId?: string; expiresAt?: number }
-  | { kind: "person"; subject: string; project: string; role: Role; tokenId: string; expiresAt: number }
-  | { kind: "node"; subject: string; project: string; tokenId: string; expiresAt: number }
-  | { kind: "instance"; subject: string; project: string; tokenId: string; expiresAt: number };
+  | { kind: "administrator"; subject: string; tokenId?: string; expiresAt?: number; keyId?: string }
+  | ({ kind: "person"; role: Role } & Proved)
+  | ({ kind: "node" } & Proved)
+  | ({ kind: "instance" } & Proved);
 
 /** The project that exists from the start, so that a single-machine user never meets the word. */
 export const mainProject = "main";
@@ -66,21 +76,20 @@ export interface IssuedToken {
 
 const issuer = "slapgraph";
 
-/** Signs and verifies tokens with the keys of the data dir. Verification reads no database: revocation is a set in memory. */
+/** Signs and verifies tokens with a ring of keys. Verification reads no database: revocation is a set in memory. */
 export class TokenAuthority {
-  readonly #keys: JWK[];
+  readonly #keys: KeyRing;
   readonly #adminDigest: Buffer;
   readonly #isRevoked: (tokenId: string) => boolean;
 
-  constructor(keys: JWK[], adminToken: string, isRevoked: (tokenId: string) => boolean) {
+  constructor(keys: KeyRing, adminToken: string, isRevoked: (tokenId: string) => boolean) {
     this.#keys = keys;
     this.#adminDigest = digest(adminToken);
     this.#isRevoked = isRevoked;
   }
 
   async issue(claims: TokenClaims): Promise<IssuedToken> {
-    const signing = this.#keys[0];
-    if (!signing) throw new AppError("INTERNAL", "There is no signing key.");
+    const signing = this.#keys.current;
     const tokenId = randomUUID();
     const expiresAt = new Date(Math.floor(Date.now() / 1000 + claims.lifetimeSeconds) * 1000);
     const token = await new SignJWT({
@@ -88,13 +97,13 @@ export class TokenAuthority {
       project: claims.project,
       ...(claims.role ? { role: claims.role } : {}),
     })
-      .setProtectedHeader({ alg: "EdDSA", kid: signing.kid ?? "" })
+      .setProtectedHeader({ alg: "EdDSA", kid: signing.keyId })
       .setIssuer(issuer)
       .setSubject(claims.subject)
       .setJti(tokenId)
       .setIssuedAt()
       .setExpirationTime(expiresAt)
-      .sign(await importJWK(signing, "EdDSA"));
+      .sign(await signing.privateKey);
     return { token, tokenId, expiresAt };
   }
 
@@ -102,13 +111,12 @@ export class TokenAuthority {
   async verify(token: string): Promise<Caller> {
     if (timingSafeEqual(digest(token), this.#adminDigest)) return { kind: "administrator", subject: "administrator" };
     try {
-      const { payload } = await jwtVerify(
+      const { payload, protectedHeader } = await jwtVerify(
         token,
-        async (header) => {
-          const key = this.#keys.find((candidate) => candidate.kid === header.kid);
+        (header) => {
+          const key = this.#keys.find(header.kid);
           if (!key) throw new joseErrors.JWKSNoMatchingKey();
-          const { d: _private, ...publicKey } = key;
-          return importJWK(publicKey, "EdDSA");
+          return key.publicKey as Promise<CryptoKey>;
         },
         { issuer, algorithms: ["EdDSA"], requiredClaims: ["sub", "jti", "exp"] },
       );
@@ -122,7 +130,7 @@ export class TokenAuthority {
         throw new AppError("UNAUTHENTICATED", "The token is not one of this master's.");
       }
       if (this.#isRevoked(tokenId)) throw new AppError("UNAUTHENTICATED", "The token was revoked.");
-      const proved = { subject, project, tokenId, expiresAt: exp * 1000 };
+      const proved = { subject, project, tokenId, expiresAt: exp * 1000, keyId: protectedHeader.kid ?? "" };
       if (kind === "node" || kind === "instance") return { kind, ...proved };
       if (kind === "person" && roles.includes(role as Role)) return { kind, role: role as Role, ...proved };
     } catch (error) {
@@ -136,13 +144,16 @@ export class TokenAuthority {
     throw new AppError("UNAUTHENTICATED", "The token is not one of this master's.");
   }
 
-  /** Throws once a token that was good at the start of a long answer is so no more: it expired or was revoked. */
+  /** Throws once a token that was good at the start of a long answer is so no more: it expired or was revoked, or its key ended. */
   assertStillValid(caller: Caller): void {
     if (caller.expiresAt !== undefined && caller.expiresAt <= Date.now()) {
       throw new AppError("UNAUTHENTICATED", "The token has expired.");
     }
     if (caller.tokenId !== undefined && this.#isRevoked(caller.tokenId)) {
       throw new AppError("UNAUTHENTICATED", "The token was revoked.");
+    }
+    if (caller.keyId !== undefined && this.#keys.find(caller.keyId) === null) {
+      throw new AppError("UNAUTHENTICATED", "The key that signed the token has ended.");
     }
   }
 

@@ -1,3 +1,4 @@
+import { AuditTrail } from "./audit.js";
 import type { Config } from "./config.js";
 import {
   lockDataDir,
@@ -5,7 +6,6 @@ import {
   readAdminToken,
   readCertificateAuthority,
   readDatabasePassword,
-  readSigningKeys,
 } from "./data-dir.js";
 import { startEmbeddedPostgres } from "./embedded-postgres.js";
 import { EventLog } from "./event-log.js";
@@ -13,6 +13,7 @@ import { TokenAuthority } from "./identity.js";
 import { Closer } from "./lifecycle.js";
 import type { Logger } from "./log.js";
 import { RevocationList } from "./revocations.js";
+import { SigningKeys } from "./signing-keys.js";
 import type { SubgraphResources } from "./subgraph-service.js";
 
 export interface Resources extends SubgraphResources {
@@ -44,11 +45,14 @@ export async function openResources(config: Config, log: Logger): Promise<Resour
     const adminToken = await readAdminToken(config.dataDir, config.adminToken);
     const eventLog = await EventLog.open(databaseUrl, log);
     closer.add("event log", () => eventLog.close());
+    const audit = new AuditTrail(eventLog.orm, config.auditDays, log);
     const revocations = await RevocationList.open(eventLog.orm, eventLog, log);
     closer.add("revocations", () => revocations.close());
-    const tokens = new TokenAuthority(await readSigningKeys(config.dataDir), adminToken, revocations.isRevoked);
+    const signingKeys = await SigningKeys.open(config.dataDir, log);
+    closer.add("signing keys", () => signingKeys.close());
+    const tokens = new TokenAuthority(signingKeys, adminToken, revocations.isRevoked);
     const certificates = await readCertificateAuthority(config.dataDir);
-    return { databaseUrl, eventLog, tokens, revocations, certificates, log, adminToken, closer };
+    return { databaseUrl, eventLog, audit, signingKeys, tokens, revocations, certificates, log, adminToken, closer };
   } catch (error) {
     await closer.close(log);
     throw error;

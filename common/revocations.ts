@@ -1,5 +1,6 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
 import type { EntityManager } from "./database.js";
+import { AppError } from "./errors.js";
 import type { EventLog } from "./event-log.js";
 import type { Logger } from "./log.js";
 
@@ -25,13 +26,19 @@ export class RevocationList {
   /** Has every revocation that was acknowledged before the call. */
   static async open(orm: MikroORM, eventLog: EventLog, log: Logger): Promise<RevocationList> {
     const list = new RevocationList();
+    const position = await list.#load(orm, eventLog);
+    list.#running = list.#follow(orm, eventLog, position, log);
+    return list;
+  }
+
+  /** Returns the position from which to follow: the one noted before the table was read. */
+  async #load(orm: MikroORM, eventLog: EventLog): Promise<number> {
     const position = eventLog.horizon;
     const rows = await orm.em
       .fork()
       .execute<{ token_id: string }[]>("select token_id from event_log.revoked_token where expires_at > now()");
-    for (const row of rows) list.#revoked.add(row.token_id);
-    list.#running = list.#follow(eventLog, position, log);
-    return list;
+    for (const row of rows) this.#revoked.add(row.token_id);
+    return position;
   }
 
   /** What this process has just revoked is refused here at once; other processes learn of it by the log. */
@@ -46,7 +53,7 @@ export class RevocationList {
     await this.#running;
   }
 
-  async #follow(eventLog: EventLog, from: number, log: Logger): Promise<void> {
+  async #follow(orm: MikroORM, eventLog: EventLog, from: number, log: Logger): Promise<void> {
     const { signal } = this.#stopping;
     for (let position = from; !signal.aborted; ) {
       try {
@@ -60,6 +67,9 @@ export class RevocationList {
       } catch (error) {
         if (signal.aborted || eventLog.isStopping) return;
         log.error({ err: error }, "revocations cannot be followed just now");
+        // Cut off for so long that the log no longer has what came meanwhile: the table has it.
+        if (error instanceof AppError && error.code === "RESUME_EXPIRED")
+          position = await this.#load(orm, eventLog).catch(() => position);
         await new Promise((resolve) => setTimeout(resolve, 250));
       }
     }

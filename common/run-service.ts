@@ -1,3 +1,4 @@
+import { auditMutations } from "./audited-mutations.js";
 import { type Config, ConfigError, loadConfig } from "./config.js";
 import { closeOnSignal } from "./lifecycle.js";
 import { createLogger, type Logger } from "./log.js";
@@ -41,7 +42,7 @@ export function runSubgraph(
     service.startConsumers();
     resources.closer.add("consumers", () => resources.eventLog.stop());
     const server = await serveSubgraph({
-      subgraph: service.subgraph,
+      subgraph: auditMutations(service.subgraph, resources.audit),
       tokens: resources.tokens,
       host: config.subgraphHost,
       port: config.subgraphPort,

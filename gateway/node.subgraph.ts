@@ -16,6 +16,7 @@ export const owners = {
   Token: "identity",
   Certificate: "identity",
   RegistrationToken: "identity",
+  AuditRecord: "identity",
   SoftwareProduct: "catalog",
   SoftwareRelease: "catalog",
   Computer: "computer",

@@ -9,8 +9,8 @@ export interface ShacacheAccess extends Verifiers {
   openWrites: boolean;
 }
 
-/** Who calls; null where nobody has to say who he is. Nodes, and persons who may use the project, write. */
-export async function authorise(
+/** Who calls; null where nobody has to say who he is. */
+export async function identify(
   request: http.IncomingMessage,
   token: string | null,
   isRead: boolean,
@@ -24,10 +24,12 @@ export async function authorise(
       "No credential came with the call: a token in the path (/k/<token>/), Bearer, Basic, or a client certificate.",
     );
   }
-  const { caller } = known;
-  const mayWrite =
-    caller.kind === "administrator" || caller.kind === "node" || (caller.kind === "person" && caller.role !== "VIEWER");
-  if (!isRead && !mayWrite)
-    throw new AppError("FORBIDDEN", "Uploading takes a node's credential, or the role USER or OWNER.");
-  return caller;
+  return known.caller;
+}
+
+/** Nodes, and persons who may use the project, write; and anybody where writes are open. */
+export function requireWriter(caller: Caller | null): void {
+  if (caller === null || caller.kind === "administrator" || caller.kind === "node") return;
+  if (caller.kind === "person" && caller.role !== "VIEWER") return;
+  throw new AppError("FORBIDDEN", "Uploading takes a node's credential, or the role USER or OWNER.");
 }

@@ -1,4 +1,5 @@
 import type http from "node:http";
+import type { AuditTrail } from "../common/audit.js";
 import { toAppError } from "../common/errors.js";
 import { publicTarget, requestIdOf, sendText } from "../common/http-door.js";
 import type { Logger } from "../common/log.js";
@@ -15,6 +16,7 @@ export interface ShacacheDoorOptions extends ShacacheAccess {
   /** Where nodes upload with client certificates; null where there is no such listener. */
   tlsPort: number | null;
   services: ShacacheServices;
+  audit: AuditTrail;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
@@ -39,7 +41,7 @@ async function answer(
   const requestId = requestIdOf(request.headers["x-request-id"]);
   response.setHeader("x-request-id", requestId);
   try {
-    await route(request, response, services, options);
+    await route(request, response, services, options, options.audit, requestId);
   } catch (error) {
     // A client that left waits for no answer, and an upload that broke off is no fault of ours.
     if (request.destroyed && !request.complete) return void response.destroy();

@@ -1,3 +1,4 @@
+import { auditMutations } from "../common/audited-mutations.js";
 import { runService } from "../common/run-service.js";
 import { serveSubgraph } from "../common/subgraph-server.js";
 import { startShacache } from "./door.js";
@@ -5,12 +6,12 @@ import { openShacache } from "./server.js";
 
 /** The Shacache on its own: its door, and beside it its subgraph for the gateway. */
 await runService("shacache", async (config, resources, log) => {
-  const { closer, tokens, certificates } = resources;
+  const { closer, audit, tokens, certificates } = resources;
   const shacache = await openShacache(resources, config);
   closer.add("shacache", () => shacache.close());
   const { checkReady, services, subgraph } = shacache;
   const server = await serveSubgraph({
-    subgraph,
+    subgraph: auditMutations(subgraph, audit),
     tokens,
     host: config.subgraphHost,
     port: config.subgraphPort,
@@ -25,6 +26,7 @@ await runService("shacache", async (config, resources, log) => {
     port: config.shacachePort,
     tlsPort: config.shacacheTlsPort ?? null,
     services,
+    audit,
     ...access,
     checkReady,
     log,

@@ -1,7 +1,8 @@
 import type http from "node:http";
+import type { AuditTrail } from "../common/audit.js";
 import { AppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
-import { authorise, type ShacacheAccess } from "./access.js";
+import { identify, requireWriter, type ShacacheAccess } from "./access.js";
 import { blobRoutes } from "./blob.routes.js";
 import type { ShacacheServices } from "./context.js";
 import { directoryRoutes } from "./directory.routes.js";
@@ -25,19 +26,27 @@ export type Route = (exchange: Exchange) => Promise<void>;
 /** By method, store, and `/*` where a key follows: `GET /shadir/*`. */
 export type Routes = Record<string, Route>;
 
-const routes: Routes = { ...blobRoutes, ...directoryRoutes };
+export const routes: Routes = { ...blobRoutes, ...directoryRoutes };
 
 export async function route(
   request: http.IncomingMessage,
   response: http.ServerResponse,
   services: ShacacheServices,
   access: ShacacheAccess,
+  audit: AuditTrail,
+  requestId: string,
 ): Promise<void> {
   const { method = "GET" } = request;
   const { token, store, key } = parseTarget(request.url ?? "/");
-  const caller = await authorise(request, token, method === "GET" || method === "HEAD", access);
+  const isRead = method === "GET" || method === "HEAD";
+  const caller = await identify(request, token, isRead, access);
   const name = `${method} /${store}${key === null ? "" : "/*"}`;
   const answer = Object.hasOwn(routes, name) ? routes[name] : undefined;
   if (!answer) throw new AppError("NOT_FOUND", "Blobs are at /shacache/<sha512>, the directory at /shadir/<key>.");
-  return answer({ request, response, services, caller, isPublic: access.openReads, key: key ?? "" });
+  const exchange = { request, response, services, caller, isPublic: access.openReads, key: key ?? "" };
+  if (isRead) return answer(exchange);
+  return audit.run({ door: "SHACACHE", action: name, caller, requestId, target: key }, async () => {
+    requireWriter(caller);
+    await answer(exchange);
+  });
 }

@@ -8,7 +8,7 @@ import { startSlap } from "./server.js";
 
 /** The SLAP door on its own: it calls the owners' services on the shared database; their consumers run with the subgraphs. */
 await runService("slap", async (config, resources, log) => {
-  const { closer, eventLog, tokens, certificates } = resources;
+  const { closer, eventLog, audit, tokens, certificates } = resources;
   const computer = await openComputer(resources, () => "");
   closer.add("computer", () => computer.close());
   const monitoring = await openMonitoring(resources);
@@ -32,6 +32,7 @@ await runService("slap", async (config, resources, log) => {
     port: config.slapPort,
     tlsPort: config.slapTlsPort ?? null,
     services,
+    audit,
     tokens,
     certificates,
     publicUrl: config.slapUrl?.replace(/\/+$/, ""),

@@ -1,4 +1,5 @@
 import type http from "node:http";
+import type { AuditTrail } from "../common/audit.js";
 import { AppError } from "../common/errors.js";
 import { readBody } from "./call.js";
 import type { SlapAnswer, SlapServices } from "./routes.js";
@@ -12,12 +13,24 @@ export const registerEndpoint = "Person_requestComputer";
  */
 export async function register(
   request: http.IncomingMessage,
-  { registrations, computers, certificates }: SlapServices,
+  services: SlapServices,
+  audit: AuditTrail,
+  requestId: string,
 ): Promise<SlapAnswer> {
   const secret = request.headers["x-access-token"];
   const title = new URLSearchParams(await readBody(request)).get("title") ?? "";
   if (typeof secret !== "string") throw new AppError("FORBIDDEN", "No registration token came as X-Access-Token.");
-  const { tokenId, owner, isResumed } = await registrations.beginRegistration(secret, title);
+  const begun = await services.registrations.beginRegistration(secret, title);
+  // A record of who made the token: whoever holds it acts on its maker's word.
+  const command = { door: "SLAP" as const, action: registerEndpoint, caller: begun.owner, requestId, target: title };
+  return audit.run(command, () => goOn(begun, title, services));
+}
+
+async function goOn(
+  { tokenId, owner, isResumed }: Awaited<ReturnType<SlapServices["registrations"]["beginRegistration"]>>,
+  title: string,
+  { registrations, computers, certificates }: SlapServices,
+): Promise<SlapAnswer> {
   try {
     const { reference, project } = await computers.requestComputer(owner, title);
     // The certificate of the try that broke off was never used: its key was lost with the answer.

@@ -1,9 +1,11 @@
 import type http from "node:http";
+import type { AuditTrail } from "../common/audit.js";
 import { toAppError } from "../common/errors.js";
 import { publicTarget, requestIdOf, sendText } from "../common/http-door.js";
 import { type Logger, maskPath } from "../common/log.js";
 import { type DoubleDoor, openDoubleDoor } from "../common/tls-door.js";
 import type { LivenessThresholds } from "../subgraphs/computer/computer/computer.state.js";
+import { answerAudited } from "./audited.js";
 import { type Credentials, parseTarget, readCall } from "./call.js";
 import { answerHateoas, isHateoas } from "./hateoas.js";
 import { answerJsonRpc, isJsonRpc, refuseJsonRpc } from "./json-rpc.js";
@@ -17,6 +19,7 @@ export interface SlapDoorOptions extends Credentials {
   /** Where nodes come in with client certificates; null where there is no such listener. */
   tlsPort: number | null;
   services: SlapServices;
+  audit: AuditTrail;
   /** When a node that is not heard of is SUSPECT, and when LOST. */
   liveness: LivenessThresholds;
   checkReady: () => Promise<unknown>;
@@ -47,14 +50,14 @@ async function answer(
   response: http.ServerResponse,
   options: SlapDoorOptions,
 ): Promise<void> {
-  const { services, log } = options;
+  const { services, audit, log } = options;
   const requestId = requestIdOf(request.headers["x-request-id"]);
   const startedAt = performance.now();
   response.setHeader("x-request-id", requestId);
   const { endpoint } = parseTarget(request.url ?? "/");
   try {
     if (request.method === "POST" && endpoint === registerEndpoint) {
-      return sendAnswer(response, await register(request, services));
+      return sendAnswer(response, await register(request, services, audit, requestId));
     }
     // The credential is checked first, so that a stranger learns nothing of what exists, paths included.
     const call = await readCall(request, options);
@@ -63,7 +66,8 @@ async function answer(
     services.computers
       .noteContact(call.caller)
       .catch((error) => log.warn({ err: error, requestId }, "a contact was not noted"));
-    sendAnswer(response, await route(call, services));
+    const { method } = request;
+    sendAnswer(response, await answerAudited(route, call, services, { method, id: requestId }, audit));
   } catch (error) {
     const appError = toAppError(error);
     // The client knows 200, 404 and 408; a fault of ours is 503, "try again", whatever it was.

@@ -2,6 +2,10 @@ import { openDatabase, pingDatabase } from "../../common/database.js";
 import { naturalKeyOf } from "../../common/global-id.js";
 import { buildSubgraph, type EntityReference } from "../../common/subgraph.js";
 import type { SubgraphResources, SubgraphService } from "../../common/subgraph-service.js";
+import { AuditRecordEntity } from "./audit-record/audit-record.entity.js";
+import { AuditRecordResolver, toAuditRecord } from "./audit-record/audit-record.resolver.js";
+import { AuditRecordService } from "./audit-record/audit-record.service.js";
+import { AuditRecord } from "./audit-record/audit-record.type.js";
 import { CertificateEntity } from "./certificate/certificate.entity.js";
 import { CertificateResolver, toCertificate } from "./certificate/certificate.resolver.js";
 import { CertificateService } from "./certificate/certificate.service.js";
@@ -20,6 +24,8 @@ import { RegistrationEntity, RegistrationTokenEntity } from "./registration/regi
 import { RegistrationResolver, toRegistrationToken } from "./registration/registration.resolver.js";
 import { RegistrationService } from "./registration/registration.service.js";
 import { RegistrationToken } from "./registration/registration.type.js";
+import { SigningKeyResolver } from "./signing-key/signing-key.resolver.js";
+import { SigningKeyService } from "./signing-key/signing-key.service.js";
 import { TokenEntity } from "./token/token.entity.js";
 import { TokenResolver, toToken } from "./token/token.resolver.js";
 import { TokenService } from "./token/token.service.js";
@@ -34,7 +40,7 @@ export async function openIdentity(
   resources: SubgraphResources,
   masterUrl: (credential: string) => string,
 ): Promise<IdentitySubgraphService> {
-  const { databaseUrl, eventLog, tokens, certificates, revocations, log } = resources;
+  const { databaseUrl, eventLog, tokens, certificates, revocations, signingKeys, audit, log } = resources;
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "identity",
@@ -45,6 +51,7 @@ export async function openIdentity(
       CertificateEntity,
       RegistrationTokenEntity,
       RegistrationEntity,
+      AuditRecordEntity,
     ],
     migrations: identityMigrations,
     poolSize: 4,
@@ -56,17 +63,27 @@ export async function openIdentity(
     tokens: new TokenService(orm, eventLog, tokens),
     certificates: new CertificateService(orm, eventLog, certificates, revocations),
     registrations: new RegistrationService(orm, eventLog),
+    signingKeys: new SigningKeyService(orm, eventLog, signingKeys),
+    auditRecords: new AuditRecordService(orm),
   };
+  const stopping = new AbortController();
+  let retaining: Promise<void> = Promise.resolve();
   return {
     subgraph: await buildIdentitySchema(services, masterUrl),
     services,
-    startConsumers: () =>
+    startConsumers: () => {
       eventLog.consume(orm, "identity", async (em, events, append) => {
         await services.tokens.recordIssuedTokens(em, events);
         await services.certificates.revokeOfReleasedInstances(em, events, append);
-      }),
+      });
+      retaining = audit.retain(stopping.signal);
+    },
     checkReady: () => pingDatabase(orm),
-    close: () => orm.close(true),
+    close: async () => {
+      stopping.abort();
+      await retaining;
+      await orm.close(true);
+    },
   };
 }
 
@@ -75,12 +92,14 @@ export function buildIdentitySchema(services: IdentityServices, masterUrl: (cred
     name: "identity",
     resolvers: [
       new ProjectResolver(services.projects),
-      new PersonResolver(services.persons),
+      new PersonResolver(services.persons, services.tokens),
       new TokenResolver(services.tokens, masterUrl),
       new CertificateResolver(services.certificates),
       new RegistrationResolver(services.registrations),
+      new SigningKeyResolver(services.signingKeys),
+      new AuditRecordResolver(services.auditRecords),
     ],
-    entityTypes: [Project, Person, Token, Certificate, RegistrationToken],
+    entityTypes: [Project, Person, Token, Certificate, RegistrationToken, AuditRecord],
     references: {
       Project: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
         const row = await loaders.projects.load(naturalKeyOf("Project", id));
@@ -101,6 +120,10 @@ export function buildIdentitySchema(services: IdentityServices, masterUrl: (cred
       RegistrationToken: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
         const row = await loaders.registrationTokens.load(naturalKeyOf("RegistrationToken", id));
         return row && toRegistrationToken(row);
+      },
+      AuditRecord: async ({ id }: EntityReference, { loaders }: IdentityContext) => {
+        const row = await loaders.auditRecords.load(naturalKeyOf("AuditRecord", id));
+        return row && toAuditRecord(row);
       },
     },
     createLoaders: createIdentityLoaders(services),

@@ -1,11 +1,13 @@
 import { randomUUID } from "node:crypto";
-import { exportJWK, generateKeyPair } from "jose";
+import { mkdtempSync, rmSync } from "node:fs";
 import { Client } from "pg";
 import { inject } from "vitest";
+import { AuditTrail } from "../../common/audit.js";
 import { CertificateAuthority, createAuthority } from "../../common/certificates.js";
 import { EventLog } from "../../common/event-log.js";
 import { TokenAuthority } from "../../common/identity.js";
 import { RevocationList } from "../../common/revocations.js";
+import { SigningKeys } from "../../common/signing-keys.js";
 import type { SubgraphResources } from "../../common/subgraph-service.js";
 import { testLog } from "./test-log.js";
 
@@ -41,12 +43,14 @@ export interface TestResources extends SubgraphResources {
 export async function openTestResources(databaseUrl: string): Promise<TestResources> {
   const eventLog = await EventLog.open(databaseUrl, testLog);
   const revocations = await RevocationList.open(eventLog.orm, eventLog, testLog);
-  const { privateKey } = await generateKeyPair("EdDSA", { extractable: true });
-  const key = { ...(await exportJWK(privateKey)), kid: randomUUID(), alg: "EdDSA" };
-  const tokens = new TokenAuthority([key], adminToken, revocations.isRevoked);
+  const dataDir = mkdtempSync("/tmp/sg-keys-");
+  const signingKeys = await SigningKeys.open(dataDir, testLog);
+  const tokens = new TokenAuthority(signingKeys, adminToken, revocations.isRevoked);
   return {
     databaseUrl,
     eventLog,
+    audit: new AuditTrail(eventLog.orm, 365, testLog),
+    signingKeys,
     tokens,
     revocations,
     certificates: await CertificateAuthority.open(await createAuthority()),
@@ -55,6 +59,8 @@ export async function openTestResources(databaseUrl: string): Promise<TestResour
       await eventLog.stop();
       await revocations.close();
       await eventLog.close();
+      signingKeys.close();
+      rmSync(dataDir, { recursive: true });
     },
   };
 }

@@ -58,6 +58,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
     port: config.shacachePort,
     tlsPort: config.shacacheTlsPort ?? null,
     services: shacache.services,
+    audit: resources.audit,
     tokens: resources.tokens,
     certificates: resources.certificates,
     openReads: config.openReads,

@@ -2,7 +2,7 @@ import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
-import type { EventLog, LoggedEvent } from "../../../common/event-log.js";
+import type { Append, EventLog, LoggedEvent } from "../../../common/event-log.js";
 import { parseGlobalId } from "../../../common/global-id.js";
 import {
   type Caller,
@@ -16,6 +16,7 @@ import { keyset, type Page } from "../../../common/pagination.js";
 import { recordRevocation, tokenRevokedKind } from "../../../common/revocations.js";
 import { PersonEntity } from "../person/person.entity.js";
 import { ProjectEntity } from "../project/project.entity.js";
+import { RegistrationTokenEntity } from "../registration/registration.entity.js";
 import { TokenEntity } from "./token.entity.js";
 
 export type TokenRow = InferEntity<typeof TokenEntity>;
@@ -31,6 +32,7 @@ export interface NewToken {
 const defaultDays = { person: 90, node: 3650 };
 const maxDays = 3650;
 const daySeconds = 86_400;
+const maxRevokedAtOnce = 1_000;
 
 export class TokenService {
   readonly #orm: MikroORM;
@@ -105,11 +107,31 @@ export class TokenService {
       const row = await em.findOne(TokenEntity, { id: tokenId });
       if (!row || !(mayOwn(caller, row.project) || isOwnToken(caller, row)))
         throw notFound("There is no such token.", "id");
-      if (row.revokedAt) return row;
-      row.revokedAt = new Date();
-      await recordRevocation(em, row.id, row.expiresAt);
-      await append({ kind: tokenRevokedKind, subject: row.id, project: row.project, actor: caller.subject });
+      if (!row.revokedAt) await revoke(em, append, caller.subject, row);
       return row;
+    });
+  }
+
+  /**
+   * Takes a person out of a project: its tokens there, and the registration tokens that it made, which let nodes in on its
+   * word. At most 1,000 of each at once; again takes the rest. Idempotent.
+   */
+  async revokeRole(caller: Caller, person: string, named: string | null | undefined): Promise<TokenRow[]> {
+    const project = projectOf(caller, named);
+    requireOwner(caller, project, "Revoking a role");
+    return this.#eventLog.transact(this.#orm, async (em, append) => {
+      const tokens = { kind: "person" as const, subject: person, project };
+      if ((await em.count(TokenEntity, tokens)) === 0)
+        throw notFound(`There is no person ${person} in the project ${project}.`, "person");
+      const rows = await em.find(TokenEntity, { ...tokens, revokedAt: null }, { limit: maxRevokedAtOnce });
+      for (const row of rows) await revoke(em, append, caller.subject, row);
+      const made = { createdBy: person, project, revokedAt: null };
+      const now = new Date();
+      for (const registration of await em.find(RegistrationTokenEntity, made, { limit: maxRevokedAtOnce })) {
+        registration.revokedAt = now;
+        await append({ kind: "RegistrationTokenRevoked", subject: registration.id, project, actor: caller.subject });
+      }
+      return rows;
     });
   }
 
@@ -149,6 +171,12 @@ export class TokenService {
       );
     }
   }
+}
+
+async function revoke(em: EntityManager, append: Append, actor: string, row: TokenRow): Promise<void> {
+  row.revokedAt = new Date();
+  await recordRevocation(em, row.id, row.expiresAt);
+  await append({ kind: tokenRevokedKind, subject: row.id, project: row.project, actor });
 }
 
 function visibleTo(caller: Caller) {

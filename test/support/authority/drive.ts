@@ -1,6 +1,7 @@
 import https from "node:https";
 import { parseGlobalId, toGlobalId } from "../../../common/global-id.js";
 import type { RunningSystem } from "../running-system.js";
+import type { GraphqlRow } from "./graphql.table.js";
 import { callers, type Names, type Scene } from "./scene.js";
 
 /** What came back: the letters of the tables, or `?` and a code that none of them is for. */
@@ -54,9 +55,11 @@ export function withNames(text: string, names: Names): string {
   return text.replaceAll(/\$(\w+)/g, (_, name: keyof Names) => JSON.stringify(names[name]));
 }
 
-/** What shows that a row's thing was seen: the name that it says, or the first that it speaks of. */
-export function shownBy(text: string, shows: keyof Names | undefined): keyof Names {
-  return shows ?? (/\$(\w+)/.exec(text)?.[1] as keyof Names);
+/** The piece of an answer that shows that a row's thing was seen: what it says, or the first name that it speaks of. */
+export function shownBy([, text, shows]: GraphqlRow, names: Names): string {
+  if (shows?.startsWith("=")) return shows.slice(1);
+  const name = shows ?? /\$(\w+)/.exec(text)?.[1];
+  return JSON.stringify(names[name as keyof Names]);
 }
 
 /** The global id of a name of the scene, which may be one already. */
@@ -75,7 +78,7 @@ export async function askGraphql(
   url: string,
   query: string,
   token: string | null,
-  shown: readonly string[],
+  shown: string,
   headers: Record<string, string> = {},
 ): Promise<Answer> {
   const response = await fetch(`${url}/graphql`, {
@@ -92,9 +95,9 @@ export function bearer(token: string | null): Record<string, string> {
   return token === null ? {} : { authorization: `Bearer ${token}` };
 }
 
-function outcomeOf({ data, errors }: GraphqlAnswer, shown: readonly string[]): string {
+function outcomeOf({ data, errors }: GraphqlAnswer, shown: string): string {
   const read = JSON.stringify(data ?? null);
-  if (shown.some((one) => read.includes(JSON.stringify(one)))) return "y";
+  if (read.includes(shown)) return "y";
   const refused = [...read.matchAll(/"userErrors":\[\{"code":"(\w+)"/g)].map((match) => match[1] ?? "");
   const code = errors?.[0] ? (errors[0].extensions?.code ?? "without a code") : refused[0];
   return code === undefined ? "." : letterOf(code);
@@ -165,7 +168,7 @@ export async function listen(
     const decoder = new TextDecoder();
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
       text += decoder.decode(chunk, { stream: true });
-      if (text.includes(JSON.stringify(shown))) break;
+      if (text.includes(shown)) break;
     }
   } catch (error) {
     if (!stop.signal.aborted) throw error;
@@ -173,7 +176,7 @@ export async function listen(
   stop.abort();
   const code = /"code":"(\w+)"/.exec(text)?.[1];
   if (code !== undefined) return letterOf(code);
-  return text.includes(JSON.stringify(shown)) ? "y" : ".";
+  return text.includes(shown) ? "y" : ".";
 }
 
 /** Which rows are missing, and which are for nothing that is there; a note in parentheses is not part of a name. */

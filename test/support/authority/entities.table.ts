@@ -26,8 +26,9 @@ export const entities: Record<string, EntityRow> = {
   "computer.SoftwareInstance":    ["!.yyyy.yy", "instance", "reference", "instance"],
   // Only its url is here, which whoever names it has.
   "computer.SoftwareRelease":     ["!yyyyyyyy", "release", "id", "release"],
+  "identity.AuditRecord":         ["!...y...y", "auditRecord", "id", "auditRecord"],
   "identity.Certificate":         ["!...y..yy", "certificate", "id", "certificate"],
-  "identity.Person":              ["!..y....y", "person", "subject", "person"],
+  "identity.Person":              ["!..yy...y", "person", "subject", "person"],
   "identity.Project":             ["!.yyyyyyy", "project", "name", "project"],
   "identity.RegistrationToken":   ["!...y...y", "registrationToken", "id", "registrationToken"],
   "identity.Token":               ["!...y...y", "token", "id", "token"],

@@ -9,9 +9,9 @@ import type { Names } from "./scene.js";
  *   !  no caller at all: UNAUTHENTICATED
  *
  * A row is [who, what is asked, what shows that it was seen]. `$name` is a name of the scene; the last is the first `$name`
- * unless it says otherwise. Several rows of one field differ by a note in parentheses.
+ * unless it says otherwise; after a `=` it is a piece of the answer itself. Several rows of one field differ by a note in parentheses.
  */
-export type GraphqlRow = [who: string, text: string, shows?: keyof Names];
+export type GraphqlRow = [who: string, text: string, shows?: keyof Names | `=${string}`];
 
 //  a-------- anonymous
 //  |s------- stranger: an OWNER of another project
@@ -26,6 +26,7 @@ export type GraphqlRow = [who: string, text: string, shows?: keyof Names];
 // biome-ignore format: the letters are read downwards.
 export const queries: Record<string, GraphqlRow> = {
   "Query.artifact": ["!yyyyyyyy", "artifact(sha512: $artifact) { sha512 }"],
+  "Query.auditRecords": ["!...y...y", "auditRecords(first: 1, filter: { project: $project }) { edges { node { id } } }", "auditRecord"],
   "Query.bangs": ["!.yyyy.yy", "bangs(first: 100) { edges { node { id } } }", "bang"],
   "Query.bangs (of the computer)": ["!.yyyy..y", "bangs(first: 100) { edges { node { id } } }", "computerBang"],
   "Query.certificates": ["!...y..yy", "certificates(first: 100) { edges { node { id } } }", "certificate"],
@@ -52,7 +53,8 @@ export const queries: Record<string, GraphqlRow> = {
   ],
   "Query.partition": ["!.yyyy.yy", "partition(key: $partition) { key }"],
   "Query.partition (a free one)": ["!.y.yy..y", "partition(key: $sparePartition) { key }"],
-  "Query.person": ["!..y....y", "person(subject: $person) { subject }"],
+  "Query.person": ["!..yy...y", "person(subject: $person) { subject }"],
+  "Query.persons": ["!..yy...y", "persons(first: 100) { edges { node { subject } } }", "person"],
   "Query.project": ["!.yyyyyyy", "project(name: $project) { name }"],
   "Query.projects": ["!.yyyyyyy", "projects(first: 100) { edges { node { name } } }", "project"],
   "Query.registrationTokens": [
@@ -60,6 +62,7 @@ export const queries: Record<string, GraphqlRow> = {
     "registrationTokens(first: 100) { edges { node { id } } }",
     "registrationToken",
   ],
+  "Query.signingKeys": ["!.......y", "signingKeys { isCurrent }", '="isCurrent":true'],
   "Query.softwareProduct": ["!.yyyyyyy", 'softwareProduct(name: $product, project: "main") { name }'],
   "Query.softwareProducts": ["!.yyyyyyy", "softwareProducts(first: 100) { edges { node { name } } }", "product"],
   "Query.softwareRelease": ["!.yyyyyyy", "softwareRelease(url: $release) { url }"],
@@ -70,12 +73,13 @@ export const queries: Record<string, GraphqlRow> = {
 // biome-ignore format: the letters are read downwards.
 export const nodes: Record<string, [who: string, name: keyof Names]> = {
   Artifact: ["!yyyyyyyy", "artifact"],
+  AuditRecord: ["!...y...y", "auditRecord"],
   Bang: ["!.yyyy.yy", "bang"],
   Certificate: ["!...y..yy", "certificate"],
   Computer: ["!.yyyy..y", "computer"],
   ComputerPartition: ["!.yyyy.yy", "partition"],
   DirectoryEntry: ["!yyyyyyyy", "entry"],
-  Person: ["!..y....y", "person"],
+  Person: ["!..yy...y", "person"],
   Project: ["!.yyyyyyy", "project"],
   RegistrationToken: ["!...y...y", "registrationToken"],
   SoftwareInstallation: ["!.yyyy..y", "installation"],
@@ -125,6 +129,7 @@ export const fields: Record<string, GraphqlRow> = {
     "node(id: $entry) { ... on DirectoryEntry { artifact { sha512 } } }",
     "artifact",
   ],
+  "Person.roles": ["!..yy...y", "person(subject: $person) { roles { project } }", "project"],
   "SoftwareInstallation.computer": [
     "!.yyyy..y",
     computer("installations(first: 10) { edges { node { computer { reference } } } }"),
@@ -198,6 +203,8 @@ export const mutations: Record<string, GraphqlRow> = {
     "revokeRegistrationToken(input: { id: $registrationToken }) { registrationToken { id } }",
   ],
   "Mutation.revokeToken": ["!...y...y", "revokeToken(input: { id: $token }) { token { id } }"],
+  "Mutation.revokeRole": ["!.ffyfffy", "revokeRole(input: { person: $formerMember, project: $project }) { tokens { subject } }", '="tokens":['],
+  "Mutation.rotateSigningKey": ["!fffffffy", "rotateSigningKey(input: {}) { signingKey { isCurrent } }", '="isCurrent":true'],
   "Mutation.setComputerAttributes": [
     "!.ffyf..y",
     "setComputerAttributes(input: { reference: $computer, attributes: [] }) { computer { reference } }",

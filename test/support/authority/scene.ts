@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { readSigningKeys } from "../../../common/data-dir.js";
 import { toGlobalId } from "../../../common/global-id.js";
 import { TokenAuthority } from "../../../common/identity.js";
+import { SigningKeys } from "../../../common/signing-keys.js";
 import { dumps } from "../../../slap/xml-marshaller.js";
+import { testLog } from "../database.js";
 import type { RunningSystem } from "../running-system.js";
 import { waitFor } from "../wait-for.js";
 import type { KeyPair } from "./drive.js";
@@ -27,6 +28,7 @@ export type Names = Record<(typeof names)[number], string>;
 const names = [
   "project",
   "person",
+  "formerMember",
   "computer",
   "spareComputer",
   "otherComputer",
@@ -55,6 +57,7 @@ const names = [
   "secret",
   "installation",
   "start",
+  "auditRecord",
   "new",
 ] as const;
 
@@ -120,6 +123,7 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
   const user = await tokenOf("uma", "USER", "main");
   const owner = await tokenOf("olga", "OWNER", "main");
   await tokenOf("pat", "VIEWER", "main");
+  await tokenOf("fred", "VIEWER", "main");
   const node = await computer("COMP-A");
   const otherNode = await computer("COMP-B");
   const spare = await computer("COMP-SPARE");
@@ -205,9 +209,14 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     { until: (ids) => Object.values(ids).every((id) => id !== ""), what: "tokens and certificates" },
   );
 
+  const audit = await system.graphql<{ auditRecords: { edges: [{ node: { id: string } }] } }>(
+    '{ auditRecords(first: 1, filter: { project: "main" }) { edges { node { id } } } }',
+  );
+
   const present: Names = {
     project: "main",
     person: "uma",
+    formerMember: "fred",
     computer: "COMP-A",
     spareComputer: "COMP-SPARE",
     otherComputer: "COMP-B",
@@ -237,11 +246,13 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     secret: "umas-secret",
     installation: toGlobalId("SoftwareInstallation", `COMP-A ${releaseUrl}`),
     start: Buffer.from("event:0").toString("base64url"),
+    auditRecord: audit.auditRecords.edges[0].node.id,
     new: "new",
   };
   const absent: Names = {
     project: "nain",
     person: "umo",
+    formerMember: "ferd",
     computer: "COMP-Z",
     spareComputer: "COMP-SPORE",
     otherComputer: "COMP-Y",
@@ -270,16 +281,19 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     secret: "no-secret",
     installation: toGlobalId("SoftwareInstallation", "COMP-Z http://release.example/none.cfg"),
     start: present.start,
+    auditRecord: toGlobalId("AuditRecord", "0000000000000000"),
     new: "new",
   };
   // An instance's own credential is a certificate; a token of its kind is the same caller at every door.
-  const authority = new TokenAuthority(await readSigningKeys(system.dataDir), "no administrator", () => false);
+  const keys = await SigningKeys.open(system.dataDir, testLog);
+  const authority = new TokenAuthority(keys, "no administrator", () => false);
   const instance = await authority.issue({
     kind: "instance",
     subject: mine.reference,
     project: "main",
     lifetimeSeconds: 3600,
   });
+  keys.close();
   const tokens = {
     anonymous: null,
     stranger,

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { Names } from "./scene.js";
 
 /**
- * Who may call each route of the Shacache door, which here lets anybody read, as it does on loopback. Blobs and entries are
+ * Who may call each route of the Shacache door, by its name there. Here it lets anybody read, as it does on loopback. Blobs and entries are
  * named by their content and belong to no project.
  */
 export const routes: Record<string, [who: string, target: (names: Names) => string, body?: string]> = {
@@ -15,17 +15,16 @@ export const routes: Record<string, [who: string, target: (names: Names) => stri
   //                        ||||||m-- another node
   //                        |||||||i- instance
   //                        ||||||||A administrator
-  "GET /shacache/<sha512>": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
-  "HEAD /shacache/<sha512>": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
-  "PUT /shacache/<sha512>": [
+  "GET /shacache/*": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
+  "HEAD /shacache/*": ["yyyyyyyyy", (names) => `/shacache/${names.artifact}`],
+  "PUT /shacache/*": [
     "!yfyyyyfy",
     () => `/shacache/${createHash("sha512").update("a named artifact").digest("hex")}`,
     "a named artifact",
   ],
   "POST /shacache": ["!yfyyyyfy", () => "/shacache", "another artifact"],
-  "GET /shadir/<key>": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
-  "HEAD /shadir/<key>": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
-  "PUT /shadir/<key>": [
+  "GET /shadir/*": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
+  "PUT /shadir/*": [
     "!yfyyyyfy",
     () => "/shadir/new-key",
     JSON.stringify([JSON.stringify({ sha512: createHash("sha512").digest("hex") }), ""]),
@@ -36,8 +35,8 @@ export const routes: Record<string, [who: string, target: (names: Names) => stri
 export const triedMethods = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
 export const triedTargets: Record<string, string> = {
   "/shacache": "/shacache",
-  "/shacache/<sha512>": `/shacache/${"0".repeat(128)}`,
+  "/shacache/*": `/shacache/${"0".repeat(128)}`,
   "/shadir": "/shadir",
-  "/shadir/<key>": "/shadir/none",
+  "/shadir/*": "/shadir/none",
   "/": "/",
 };
