@@ -20,6 +20,8 @@ export interface DatabaseOptions {
 
 const connectTimeoutMs = 10_000;
 const statementTimeoutMs = 30_000;
+/** Said here where the database itself no longer answers: later than it would say so. */
+const queryTimeoutMs = 35_000;
 /** Bounds how long a stuck transaction can hold back the event log's readers. */
 const idleInTransactionTimeoutMs = 30_000;
 
@@ -35,6 +37,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
     driverOptions: {
       connectionTimeoutMillis: connectTimeoutMs,
       statement_timeout: statementTimeoutMs,
+      query_timeout: queryTimeoutMs,
+      keepAlive: true,
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
       application_name: `slapgraph ${options.schema}`,
       onPoolCreated: takeBackDeadConnections,

@@ -79,7 +79,7 @@ const databaseAwayCodes = new Set([
 ]);
 
 const databaseAwayMessage =
-  /connection terminated|timeout exceeded when trying to connect|connection ended|not queryable/i;
+  /connection terminated|timeout exceeded when trying to connect|connection ended|not queryable|query read timeout/i;
 
 /** Every error leaves a door as an AppError: a database that is away is UNAVAILABLE, the unknown is INTERNAL and masked. */
 export function toAppError(error: unknown): AppError {

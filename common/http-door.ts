@@ -3,7 +3,7 @@ import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { ConfigError } from "./config.js";
-import { toAppError } from "./errors.js";
+import { AppError, toAppError } from "./errors.js";
 import { type Logger, maskPath } from "./log.js";
 
 export type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => unknown;
@@ -37,10 +37,18 @@ collectDefaultMetrics({ register: metrics });
 /** A node:http server with `/livez`, `/readyz` and `/metrics`; what it closes, it drains first. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   let stopping = false;
+  let isReady = true;
+  /** Said at each change, not at each of the many times that a balancer asks. */
+  const noteReadiness = (error?: unknown) => {
+    if (error && isReady) options.log.warn({ err: error }, `the ${options.name} door is not ready`);
+    if (!error && !isReady) options.log.info(`the ${options.name} door is ready again`);
+    isReady = !error;
+  };
   const listener: Handler = (request: http.IncomingMessage, response: http.ServerResponse) => {
     const path = (request.url ?? "").split("?", 1)[0];
     if (request.method === "GET" && path === "/livez") return sendText(response, 200, "alive\n");
-    if (request.method === "GET" && path === "/readyz") return void answerReadiness(options, stopping, response);
+    if (request.method === "GET" && path === "/readyz")
+      return void answerReadiness(options, stopping, response, noteReadiness);
     if (request.method === "GET" && path === "/metrics") return void answerMetrics(response);
     if (stopping) response.setHeader("connection", "close");
     return options.handler(request, response);
@@ -92,17 +100,26 @@ function describeListenError(error: NodeJS.ErrnoException, { host, port, portVar
   return new ConfigError(`${portVariable}: the ${name} door cannot listen on ${host}:${port}: ${error.message}`);
 }
 
-async function answerReadiness(options: DoorOptions, stopping: boolean, response: http.ServerResponse): Promise<void> {
+async function answerReadiness(
+  options: DoorOptions,
+  stopping: boolean,
+  response: http.ServerResponse,
+  note: (error?: unknown) => void,
+): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   try {
     if (stopping) throw new Error("stopping");
     const timeout = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error("a dependency does not answer in time")), readyTimeoutMs);
+      timer = setTimeout(
+        () => reject(new AppError("UNAVAILABLE", "A dependency does not answer in time.")),
+        readyTimeoutMs,
+      );
     });
     await Promise.race([options.checkReady(), timeout]);
+    note();
     sendText(response, 200, "ready\n");
   } catch (error) {
-    options.log.warn({ err: error }, `the ${options.name} door is not ready`);
+    note(error);
     response.setHeader("retry-after", "2");
     sendText(response, 503, `not ready: ${stopping ? "stopping" : toAppError(error).message}\n`);
   } finally {

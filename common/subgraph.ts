@@ -189,6 +189,7 @@ export function toPublicError(error: GraphQLError, subgraph: string, requestId: 
       ...(appError.retryable ? { retryable: true } : {}),
       ...(appError.code === "INTERNAL" ? { requestId } : {}),
       ...(appError.details ? { details: appError.details } : {}),
+      ...(appError.code === "UNAVAILABLE" ? { serviceName: appError.details?.serviceName ?? subgraph } : {}),
     },
   });
 }

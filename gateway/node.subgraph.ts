@@ -91,7 +91,7 @@ const resolvers = {
     nodes: (_root: unknown, { ids }: { ids: string[] }, { loaders }: SubgraphContext<NodeLoaders>) => {
       if (ids.length > maxIds)
         throw new AppError("BAD_USER_INPUT", `\`ids\` takes up to ${maxIds} ids, not ${ids.length}.`);
-      return Promise.all(ids.map((id) => loaders.nodes.load(id)));
+      return ids.map((id) => loaders.nodes.load(id));
     },
   },
   Node: { __resolveType: (node: NodeReference) => node.__typename },
@@ -101,7 +101,7 @@ const resolvers = {
 };
 
 async function loadNodes(ids: readonly string[], find: FindEntities, context: GatewayContext) {
-  const found = new Map<string, NodeReference>();
+  const found = new Map<string, NodeReference | Error>();
   const byOwner = Map.groupBy(
     ids.flatMap((id) => {
       const type = parseGlobalId(id)?.type;
@@ -111,8 +111,12 @@ async function loadNodes(ids: readonly string[], find: FindEntities, context: Ga
   );
   await Promise.all(
     [...byOwner].map(async ([owner, references]) => {
-      const exist = await find(owner, references, context);
-      for (const [index, reference] of references.entries()) if (exist[index]) found.set(reference.id, reference);
+      // An owner that is away costs its own entities, not the others.
+      const exist = await find(owner, references, context).catch((error: Error) => error);
+      for (const [index, reference] of references.entries()) {
+        if (exist instanceof Error) found.set(reference.id, exist);
+        else if (exist[index]) found.set(reference.id, reference);
+      }
     }),
   );
   return ids.map((id) => found.get(id) ?? null);

@@ -57,7 +57,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   };
   executors.set(
     nodeName,
-    nodeExecutor((owner, references, context) => findEntities(executorOf(owner), references, context), log),
+    nodeExecutor((owner, references, context) => findEntities(owner, executorOf(owner), references, context), log),
   );
 
   const supergraph = composeSupergraph([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]);
@@ -101,7 +101,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     host: options.host,
     port: options.port,
     portVariable: "SLAPGRAPH_GATEWAY_PORT",
-    checkReady: options.checkReady,
+    checkReady: () => Promise.all([options.checkReady(), ...remotes.map((remote) => remote.checkReady())]),
     log,
     handler: (request, response) => void answer(request, response),
   });

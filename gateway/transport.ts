@@ -27,6 +27,7 @@ export interface SubgraphRequest {
 export type SubgraphExecutor = (request: SubgraphRequest) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
 
 const requestTimeoutMs = 30_000;
+const readyTimeoutMs = 1_500;
 const maxCachedClients = 1_000;
 
 /** A subgraph in this process: no network hop, and the caller is the one that the gateway has verified. */
@@ -39,8 +40,15 @@ export function localExecutor(subgraph: Subgraph, log: Logger): SubgraphExecutor
     );
 }
 
+export interface RemoteExecutor {
+  execute: SubgraphExecutor;
+  /** Throws while the subgraph is not ready. */
+  checkReady: () => Promise<void>;
+  close: () => Promise<void>;
+}
+
 /** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
-export function remoteExecutor(name: string, url: string): { execute: SubgraphExecutor; close: () => Promise<void> } {
+export function remoteExecutor(name: string, url: string): RemoteExecutor {
   const printed = new WeakMap<DocumentNode, string>();
   const clients = new Map<string, Client>();
   const text = (document: DocumentNode) => {
@@ -101,6 +109,12 @@ export function remoteExecutor(name: string, url: string): { execute: SubgraphEx
   }
   return {
     execute: async (request) => (request.isSubscription ? subscribe(request) : query(request)),
+    checkReady: async () => {
+      const signal = AbortSignal.timeout(readyTimeoutMs);
+      const response = await fetch(new URL("/readyz", url), { signal }).catch(() => null);
+      await response?.body?.cancel();
+      if (!response?.ok) throw new AppError("UNAVAILABLE", `The subgraph ${name} does not answer just now.`);
+    },
     close: async () => {
       await Promise.all([...clients.values()].map((client) => client.dispose()));
     },
@@ -123,13 +137,16 @@ const existence = parse(
 
 /** Whether entities exist for the caller, asked of their owner. An owner that does not answer is an error, not an absence. */
 export async function findEntities(
+  owner: string,
   executor: SubgraphExecutor,
   representations: { __typename: string; id: string }[],
   context: GatewayContext,
 ): Promise<boolean[]> {
   const request = { document: existence, variables: { representations }, isSubscription: false, context };
   const result = (await executor(request)) as ExecutionResult<{ _entities: (object | null)[] }>;
-  if (!result.data)
-    throw new AppError("UNAVAILABLE", result.errors?.[0]?.message ?? "A subgraph does not answer just now.");
+  if (!result.data) {
+    const message = result.errors?.[0]?.message ?? `The subgraph ${owner} does not answer just now.`;
+    throw new AppError("UNAVAILABLE", message, { details: { serviceName: owner } });
+  }
   return result.data._entities.map((entity) => entity !== null);
 }

@@ -29,7 +29,10 @@ export class ProductResolver {
     this.#service = service;
   }
 
-  @Query(() => ProductConnection, { description: "The products that the caller sees, by project and name." })
+  @Query(() => ProductConnection, {
+    nullable: true,
+    description: "The products that the caller sees, by project and name.",
+  })
   async softwareProducts(
     @Args(() => PageArgs) args: PageArgs,
     @Ctx() { caller }: CatalogContext,

@@ -65,7 +65,7 @@ export class ComputerResolver {
     return row && toComputer(row);
   }
 
-  @Query(() => ComputerConnection, { description: "The computers that the caller sees, by reference." })
+  @Query(() => ComputerConnection, { nullable: true, description: "The computers that the caller sees, by reference." })
   async computers(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: ComputerContext): Promise<ComputerPage> {
     const page = toPage(args);
     return toConnection(await this.#service.computers(caller, page), page, (row) => row.reference, toComputer);

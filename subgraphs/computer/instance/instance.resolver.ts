@@ -71,13 +71,17 @@ export class InstanceResolver {
     return row && toInstance(row);
   }
 
-  @Query(() => InstanceConnection, { description: "The living instances that the caller sees, by reference." })
+  @Query(() => InstanceConnection, {
+    nullable: true,
+    description: "The living instances that the caller sees, by reference.",
+  })
   async instances(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: ComputerContext): Promise<InstancePage> {
     const page = toPage(args);
     return toConnection(await this.#service.instances(caller, page), page, (row) => row.reference, toInstance);
   }
 
   @Query(() => AllocationCandidateConnection, {
+    nullable: true,
     description:
       "Why each partition of the project would or would not be taken, by key: for an instance, or for a request that nobody has made. Errors: NOT_FOUND, BAD_USER_INPUT, FORBIDDEN.",
   })

@@ -36,6 +36,7 @@ export class AuditRecordResolver {
   }
 
   @Query(() => AuditRecordConnection, {
+    nullable: true,
     description:
       "The audit trail, oldest first; `last` reads from the newest. The project's for its owners, all for the administrator, empty for others.",
   })

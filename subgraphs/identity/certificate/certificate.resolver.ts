@@ -36,6 +36,7 @@ export class CertificateResolver {
   }
 
   @Query(() => CertificateConnection, {
+    nullable: true,
     description: "The project's client certificates for its owners, the caller's own for a node or an instance.",
   })
   async certificates(

@@ -47,6 +47,7 @@ export class PersonResolver {
   }
 
   @Query(() => PersonConnection, {
+    nullable: true,
     description:
       "Every person for the administrator, those with tokens of the project for its owners, oneself for others.",
   })

@@ -26,6 +26,7 @@ export class ProjectResolver {
   }
 
   @Query(() => ProjectConnection, {
+    nullable: true,
     description: "The projects that the caller belongs to; all, for the administrator.",
   })
   async projects(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: IdentityContext): Promise<ProjectPage> {

@@ -37,6 +37,7 @@ export class RegistrationResolver {
   }
 
   @Query(() => RegistrationTokenConnection, {
+    nullable: true,
     description: "The project's registration tokens, for its owners; empty for others.",
   })
   async registrationTokens(

@@ -18,6 +18,7 @@ export class SigningKeyResolver {
   }
 
   @Query(() => [SigningKey], {
+    nullable: true,
     description: "The keys whose tokens are good, newest first, at most 100. Empty for all but the administrator.",
   })
   signingKeys(@Ctx() { caller }: IdentityContext): SigningKey[] {

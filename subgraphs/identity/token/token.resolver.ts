@@ -41,7 +41,10 @@ export class TokenResolver {
     this.#masterUrl = masterUrl;
   }
 
-  @Query(() => TokenConnection, { description: "The project's tokens for its owners, the caller's own for others." })
+  @Query(() => TokenConnection, {
+    nullable: true,
+    description: "The project's tokens for its owners, the caller's own for others.",
+  })
   async tokens(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: IdentityContext): Promise<TokenPage> {
     const page = toPage(args);
     return toConnection(await this.#service.tokens(caller, page), page, (row) => row.id, toToken);

@@ -28,7 +28,10 @@ export class BangResolver {
     this.#service = service;
   }
 
-  @Query(() => BangConnection, { description: "The bangs that the caller sees, in the order of their acceptance." })
+  @Query(() => BangConnection, {
+    nullable: true,
+    description: "The bangs that the caller sees, in the order of their acceptance.",
+  })
   async bangs(@Args(() => PageArgs) args: PageArgs, @Ctx() { caller }: MonitoringContext): Promise<BangPage> {
     const page = toPage(args);
     return toConnection(await this.#service.bangs(caller, page), page, (row) => row.id, toBang);
