@@ -26,6 +26,7 @@ export const owners = {
   Bang: "monitoring",
   Artifact: "shacache",
   DirectoryEntry: "shacache",
+  TrustedCertificate: "shacache",
 } as const;
 
 const maxIds = 100;

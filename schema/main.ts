@@ -13,7 +13,7 @@ const subgraphs = await Promise.all([
   buildCatalogSchema(none),
   buildComputerSchema(none, none, none, none),
   buildMonitoringSchema(none),
-  buildShacacheSchema(none),
+  buildShacacheSchema(none, none),
 ]);
 
 if (process.argv[2] === "write") await writeSchemas(subgraphs);

@@ -1,11 +1,20 @@
 import DataLoader from "dataloader";
+import type { Caller } from "../common/identity.js";
 import { loadersPerPage } from "../common/page-per-parent.js";
 import type { Page } from "../common/pagination.js";
 import type { SubgraphContext } from "../common/subgraph.js";
 import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.js";
 import type { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
+import type { CachePolicyService } from "./cache-policy/cache-policy.service.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
+import type { RetentionService } from "./retention/retention.service.js";
+import type { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
+import type { ReadCounts } from "./statistics/read-counts.js";
+import type {
+  TrustedCertificateRow,
+  TrustedCertificateService,
+} from "./trusted-certificate/trusted-certificate.service.js";
 import type { BlobPullService } from "./upstream/blob-pull.service.js";
 import type { DirectoryPullService } from "./upstream/directory-pull.service.js";
 
@@ -13,6 +22,7 @@ export interface ShacacheLoaders {
   artifacts: DataLoader<string, ArtifactRow | null>;
   entries: DataLoader<string, DirectoryEntryRow | null>;
   entryPages: (page: Page) => DataLoader<string, DirectoryEntryRow[]>;
+  trustedCertificates: DataLoader<string, TrustedCertificateRow | null>;
 }
 
 export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
@@ -20,16 +30,26 @@ export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
 export interface ShacacheServices {
   artifacts: ArtifactService;
   entries: DirectoryEntryService;
+  policies: CachePolicyService;
+  certificates: TrustedCertificateService;
+  retention: RetentionService;
+  statistics: CacheStatisticsService;
+  reads: ReadCounts;
   scrub: Scrub;
   blobs: BlobStore;
   blobPulls: BlobPullService;
   directoryPulls: DirectoryPullService;
 }
 
-export function createShacacheLoaders({ artifacts, entries }: Pick<ShacacheServices, "artifacts" | "entries">) {
-  return (): ShacacheLoaders => ({
+export function createShacacheLoaders({
+  artifacts,
+  entries,
+  certificates,
+}: Pick<ShacacheServices, "artifacts" | "entries" | "certificates">) {
+  return (caller: Caller): ShacacheLoaders => ({
     artifacts: new DataLoader((digests) => artifacts.artifactsBySha512(digests)),
     entries: new DataLoader((ids) => entries.entriesById(ids)),
     entryPages: loadersPerPage((page, digests) => entries.entriesOfArtifacts(digests, page)),
+    trustedCertificates: new DataLoader((ids) => certificates.trustedCertificatesById(caller, ids)),
   });
 }

@@ -9,6 +9,7 @@ const maxEntryBytes = 1024 * 1024;
 /** What `slapos.libnetworkcache` says to SHADIR (shacache-protocol.md §1.3). */
 export const directoryRoutes: Routes = {
   "GET /shadir/*": sendEntries,
+  "HEAD /shadir/*": sendEntries,
   "PUT /shadir/*": receiveEntry,
 };
 

@@ -59,6 +59,8 @@ async function answer(
     }
     if (response.destroyed) return;
     if (appError.httpStatus === 503) response.setHeader("retry-after", "5");
+    if (appError.code === "RATE_LIMITED")
+      response.setHeader("retry-after", String(appError.details?.retryAfterSeconds ?? 5));
     if (appError.httpStatus === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
     const isBlobRead = request.method === "GET" && parseTarget(request.url ?? "/").store === "shacache";
     // After a cut the client appends whatever comes to the blob, an error's text too (part 2, 1).

@@ -56,8 +56,56 @@ class KeepPlaceOfScrub extends Migration {
   }
 }
 
+class TrustAndRetain extends Migration {
+  override up(): void {
+    this.addSql(`create table shacache.cache_policy (
+      project text collate "C" primary key,
+      untrusted_entries text not null,
+      quota_bytes bigint,
+      max_blob_bytes bigint,
+      uploads_per_minute int,
+      max_age_days int,
+      max_unread_days int,
+      newest_per_key int
+    )`);
+    this.addSql(`create table shacache.trusted_certificate (
+      id text collate "C" primary key,
+      project text not null,
+      title text not null,
+      pem text not null,
+      created_at timestamptz not null,
+      created_by text not null,
+      distrusted_at timestamptz
+    )`);
+    this.addSql("create index trusted_certificate_project on shacache.trusted_certificate (project)");
+    this.addSql("alter table shacache.artifact add column renewed_at timestamptz");
+    this.addSql("update shacache.artifact set renewed_at = now()");
+    this.addSql(`alter table shacache.artifact alter column renewed_at set not null,
+      add column last_read_at timestamptz,
+      add column read_count bigint not null default 0,
+      add column is_pinned boolean not null default false`);
+    this.addSql("create index artifact_project on shacache.artifact (project, sha512)");
+    this.addSql(`alter table shacache.directory_entry add column release_url text,
+      add column is_pinned boolean not null default false`);
+    this.addSql("create index entry_release on shacache.directory_entry (release_url) where release_url is not null");
+    // Who needs a release: the catalog while it is published, each computer while it is to be installed there.
+    this.addSql(`create table shacache.release_use (
+      url text collate "C" not null,
+      holder text not null,
+      primary key (url, holder)
+    )`);
+    this.addSql(`create table shacache.read_day (
+      day date primary key,
+      hits bigint not null default 0,
+      misses bigint not null default 0,
+      bytes bigint not null default 0
+    )`);
+  }
+}
+
 export const shacacheMigrations = [
   { name: "20261124_create_shacache", class: CreateShacache },
   { name: "20261125_name_and_verify_blobs", class: NameAndVerifyBlobs },
   { name: "20261125_keep_place_of_scrub", class: KeepPlaceOfScrub },
+  { name: "20261125_trust_and_retain", class: TrustAndRetain },
 ];

@@ -6,14 +6,23 @@ import { ArtifactEntity } from "./artifact/artifact.entity.js";
 import { ArtifactService } from "./artifact/artifact.service.js";
 import { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
+import { CachePolicyEntity } from "./cache-policy/cache-policy.entity.js";
+import { CachePolicyService } from "./cache-policy/cache-policy.service.js";
+import { UploadLimits } from "./cache-policy/upload-limits.js";
 import type { ShacacheServices } from "./context.js";
 import { DirectoryEntryEntity } from "./directory-entry/directory-entry.entity.js";
 import { DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
 import { openFileBlobStore } from "./file-blob-store.js";
 import { shacacheMigrations } from "./migrations.js";
 import { onlyHere, Repeating } from "./repeating.js";
+import { recordReleaseUse } from "./retention/release-use.js";
+import { RetentionService } from "./retention/retention.service.js";
 import { openS3BlobStore } from "./s3-blob-store.js";
+import { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
+import { ReadCounts } from "./statistics/read-counts.js";
 import { buildShacacheSchema } from "./subgraph.js";
+import { TrustedCertificateEntity } from "./trusted-certificate/trusted-certificate.entity.js";
+import { TrustedCertificateService } from "./trusted-certificate/trusted-certificate.service.js";
 import { BlobPullService } from "./upstream/blob-pull.service.js";
 import { DirectoryPullService } from "./upstream/directory-pull.service.js";
 import { Upstream } from "./upstream/upstream.js";
@@ -22,11 +31,11 @@ export interface ShacacheService extends SubgraphService {
   services: ShacacheServices;
 }
 
-const maxBlobBytes = 64 * 1024 ** 3;
 /** An upload is cut when it stalls or takes half a day: what is older has ended, one way or another. */
 const abandonedAgeMs = 24 * 3_600_000;
-const sweepIntervalMs = 3_600_000;
-const scrubIntervalMs = 24 * 3_600_000;
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
+const countingIntervalMs = 30_000;
 
 /** Opens the Shacache's store, index and subgraph. */
 export async function openShacache(
@@ -39,37 +48,63 @@ export async function openShacache(
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "shacache",
-    entities: [ArtifactEntity, DirectoryEntryEntity],
+    entities: [ArtifactEntity, DirectoryEntryEntity, CachePolicyEntity, TrustedCertificateEntity],
     migrations: shacacheMigrations,
     poolSize: 6,
     log,
   });
-  const artifacts = new ArtifactService(orm, eventLog, blobs, maxBlobBytes);
+  const policies = new CachePolicyService(orm, eventLog);
+  const certificates = new TrustedCertificateService(orm, eventLog);
+  const limits = new UploadLimits(orm, policies);
+  const reads = new ReadCounts(orm);
+  const artifacts = new ArtifactService(orm, eventLog, blobs, limits, reads);
   const scrub = new Scrub(orm, blobs, artifacts, config.scrubMebibytesPerSecond * 1024 * 1024);
-  const entries = new DirectoryEntryService(orm, eventLog);
+  const retention = new RetentionService(orm, eventLog, artifacts, reads);
+  const entries = new DirectoryEntryService(orm, eventLog, certificates, limits);
   const { upstreams } = config;
   const toUpstreams = (urls: string[]) => urls.map((url) => new Upstream(url, upstreams.waitMs));
   const pulling = path.join(config.dataDir, "pulling");
   const blobPulls = new BlobPullService(artifacts, toUpstreams(upstreams.blobs), pulling, log);
   const directoryPulls = new DirectoryPullService(entries, toUpstreams(upstreams.entries), log);
-  const services = { artifacts, entries, scrub, blobs, blobPulls, directoryPulls };
+  const services = {
+    artifacts,
+    entries,
+    policies,
+    certificates,
+    retention,
+    statistics: new CacheStatisticsService(orm, reads),
+    reads,
+    scrub,
+    blobs,
+    blobPulls,
+    directoryPulls,
+  };
   // Whoever brings its own database is alone with its store: what is unfinished there will never be finished.
   const isAlone = config.databaseUrl === undefined;
   if (isAlone) await blobs.sweep(0).catch((error) => log.warn({ err: error }, "sweeping abandoned uploads failed"));
-  const sweeping = new Repeating("sweeping abandoned uploads", sweepIntervalMs, () => blobs.sweep(abandonedAgeMs), log);
+  const sweeping = new Repeating("sweeping abandoned uploads", hourMs, () => blobs.sweep(abandonedAgeMs), log);
   const scrubbing = new Repeating(
     "scrubbing",
-    scrubIntervalMs,
+    dayMs,
     (signal) => onlyHere(databaseUrl, "scrub", () => scrub.run(signal)),
     log,
   );
+  const collecting = new Repeating(
+    "collecting",
+    dayMs,
+    () => onlyHere(databaseUrl, "collection", () => retention.collect()),
+    log,
+  );
+  const counting = new Repeating("counting reads", countingIntervalMs, () => reads.flush(), log);
+  const repeated = [sweeping, scrubbing, collecting, counting];
   return {
-    subgraph: await buildShacacheSchema(services),
+    subgraph: await buildShacacheSchema(services, () => scrubbing.now()),
     services,
-    startConsumers: () => undefined,
+    startConsumers: () => eventLog.consume(orm, "shacache", recordReleaseUse),
     checkReady: () => Promise.all([pingDatabase(orm), blobs.check()]),
     close: async () => {
-      await Promise.all([sweeping.close(), scrubbing.close(), blobPulls.close(), directoryPulls.close()]);
+      await Promise.all([...repeated, blobPulls, directoryPulls].map((one) => one.close()));
+      await reads.flush().catch((error) => log.warn({ err: error }, "the last reads were not counted"));
       await orm.close(true);
       await blobs.close();
     },

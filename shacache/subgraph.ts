@@ -2,16 +2,32 @@ import { naturalKeyOf } from "../common/global-id.js";
 import { buildSubgraph, type EntityReference } from "../common/subgraph.js";
 import { ArtifactResolver, toArtifact } from "./artifact/artifact.resolver.js";
 import { Artifact } from "./artifact/artifact.type.js";
+import { CachePolicyResolver } from "./cache-policy/cache-policy.resolver.js";
 import { createShacacheLoaders, type ShacacheContext, type ShacacheServices } from "./context.js";
 import { DirectoryEntryResolver, toDirectoryEntry } from "./directory-entry/directory-entry.resolver.js";
 import { DirectoryEntry } from "./directory-entry/directory-entry.type.js";
+import { toSoftwareRelease } from "./directory-entry/software-release.stub.js";
+import { RetentionResolver } from "./retention/retention.resolver.js";
+import { CacheStatisticsResolver } from "./statistics/cache-statistics.resolver.js";
+import {
+  TrustedCertificateResolver,
+  toTrustedCertificate,
+} from "./trusted-certificate/trusted-certificate.resolver.js";
+import { TrustedCertificate } from "./trusted-certificate/trusted-certificate.type.js";
 
-/** The Shacache's own small subgraph. Blobs are named by their content and belong to no project: whoever has a token reads them. */
-export function buildShacacheSchema(services: ShacacheServices) {
+/** The Shacache's own small subgraph. Blobs are named by their content: whoever has a token reads one whose name it knows. */
+export function buildShacacheSchema(services: ShacacheServices, scrubNow: () => void) {
   return buildSubgraph({
     name: "shacache",
-    resolvers: [new ArtifactResolver(), new DirectoryEntryResolver()],
-    entityTypes: [Artifact, DirectoryEntry],
+    resolvers: [
+      new ArtifactResolver(services.artifacts),
+      new DirectoryEntryResolver(services.entries),
+      new CachePolicyResolver(services.policies),
+      new TrustedCertificateResolver(services.certificates),
+      new RetentionResolver(services.retention, services.entries),
+      new CacheStatisticsResolver(services.statistics, scrubNow),
+    ],
+    entityTypes: [Artifact, DirectoryEntry, TrustedCertificate],
     references: {
       Artifact: async ({ id }: EntityReference, { loaders }: ShacacheContext) => {
         const row = await loaders.artifacts.load(naturalKeyOf("Artifact", id));
@@ -20,6 +36,11 @@ export function buildShacacheSchema(services: ShacacheServices) {
       DirectoryEntry: async ({ id }: EntityReference, { loaders }: ShacacheContext) => {
         const row = await loaders.entries.load(naturalKeyOf("DirectoryEntry", id));
         return row && toDirectoryEntry(row);
+      },
+      SoftwareRelease: ({ id }: EntityReference) => toSoftwareRelease(naturalKeyOf("SoftwareRelease", id)),
+      TrustedCertificate: async ({ id }: EntityReference, { loaders }: ShacacheContext) => {
+        const row = await loaders.trustedCertificates.load(naturalKeyOf("TrustedCertificate", id));
+        return row && toTrustedCertificate(row);
       },
     },
     createLoaders: createShacacheLoaders(services),

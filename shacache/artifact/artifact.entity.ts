@@ -14,5 +14,11 @@ export const ArtifactEntity = defineEntity({
     uploadedBy: p.text(),
     /** Whose quota it counts for. */
     project: p.text(),
+    /** When it was last stored, or entered into the directory: what age counts from. */
+    renewedAt: p.datetime(),
+    /** Written from time to time for many reads together, so it may be behind by a minute. */
+    lastReadAt: p.datetime().nullable(),
+    readCount: p.bigint("number"),
+    isPinned: p.boolean(),
   },
 });

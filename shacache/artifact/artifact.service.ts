@@ -1,20 +1,25 @@
 import type { Readable } from "node:stream";
 import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
-import { AppError } from "../../common/errors.js";
 import type { EventLog } from "../../common/event-log.js";
 import { type Caller, mainProject } from "../../common/identity.js";
+import { keyset, type Page } from "../../common/pagination.js";
 import type { BlobStore, ByteRange, ReceivedBlob } from "../blob-store.js";
+import type { UploadLimits } from "../cache-policy/upload-limits.js";
 import type { ChunkDigests } from "../chunk-digests.js";
 import { digestStored } from "../digest-stored.js";
+import type { ReadCounts } from "../statistics/read-counts.js";
 import { CorruptBlobError, openVerified, type VerifiedBlob } from "../verified-read.js";
 import { ArtifactEntity } from "./artifact.entity.js";
+import { type ArtifactFilterValues, conditionsOf } from "./artifact-filter.js";
 import { ArtifactIndex, type KnownBlob } from "./artifact-index.js";
 
 export type ArtifactRow = InferEntity<typeof ArtifactEntity>;
 
 export const sha512Pattern = /^[0-9a-f]{128}$/;
 export const anonymous = "anonymous";
+
+const maxBlobBytes = 64 * 1024 ** 3;
 
 export interface Upload {
   expectedSizeBytes?: number;
@@ -31,32 +36,42 @@ export class ArtifactService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
   readonly #blobs: BlobStore;
-  readonly #maxSizeBytes: number;
+  readonly #limits: UploadLimits;
+  readonly #reads: ReadCounts;
   readonly #index: ArtifactIndex;
 
-  constructor(orm: MikroORM, eventLog: EventLog, blobs: BlobStore, maxSizeBytes: number) {
+  constructor(orm: MikroORM, eventLog: EventLog, blobs: BlobStore, limits: UploadLimits, reads: ReadCounts) {
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#blobs = blobs;
-    this.#maxSizeBytes = maxSizeBytes;
+    this.#limits = limits;
+    this.#reads = reads;
     this.#index = new ArtifactIndex(orm);
   }
 
-  /** Stores a blob: its bytes are durable and its digest known before the index names it. The digest. */
+  /**
+   * Stores a blob: its bytes are durable and its digest known before the index names it. The digest. PAYLOAD_TOO_LARGE,
+   * QUOTA_EXCEEDED or RATE_LIMITED by the policy of the caller's project.
+   */
   async upload(caller: Caller | null, stream: Readable, upload: Upload): Promise<string> {
-    if ((upload.expectedSizeBytes ?? 0) > this.#maxSizeBytes) {
-      throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${this.#maxSizeBytes} bytes.`);
-    }
-    return this.#store(stream, upload, caller?.subject ?? anonymous, projectOfWriter(caller));
+    const project = projectOfWriter(caller);
+    const mostBytes = await this.#limits.admitBlob(project, upload.expectedSizeBytes ?? 0, maxBlobBytes);
+    return this.#store(stream, upload, mostBytes, caller?.subject ?? anonymous, project);
   }
 
   /** Stores what nobody sent: a blob that came from upstream. */
   async keep(stream: Readable, upload: Upload, source: string): Promise<void> {
-    await this.#store(stream, upload, source, mainProject);
+    await this.#store(stream, upload, maxBlobBytes, source, mainProject);
   }
 
-  async #store(stream: Readable, upload: Upload, uploadedBy: string, project: string): Promise<string> {
-    const received = await this.#blobs.receive(stream, { maxSizeBytes: this.#maxSizeBytes, ...upload });
+  async #store(
+    stream: Readable,
+    upload: Upload,
+    maxSizeBytes: number,
+    uploadedBy: string,
+    project: string,
+  ): Promise<string> {
+    const received = await this.#blobs.receive(stream, { maxSizeBytes, ...upload });
     await this.admit(received, uploadedBy, project);
     return received.sha512;
   }
@@ -70,35 +85,53 @@ export class ArtifactService {
     const present = await this.#index.findAgain(sha512);
     const isThere = present !== null && (await this.#blobs.stat(present.location))?.sizeBytes === sizeBytes;
     const replaced = isThere ? null : (present?.location ?? null);
-    const admitted = await this.#eventLog.transact(this.#orm, async (em, append) => {
-      // Of identical uploads at once one wins; a row whose bytes were found missing is healed.
-      const rows = await em.execute<{ healed: boolean }[]>(
-        `insert into shacache.artifact (sha512, size_bytes, location, chunk_key, chunk_tags, created_at, uploaded_by, project)
-         values (?, ?, ?, ?, ?, now(), ?, ?)
+    const admitted = await this.#eventLog
+      .transact(this.#orm, async (em, append) => {
+        if (isThere) {
+          // Stored again is as good as new: its age begins anew.
+          const renewed = "update shacache.artifact set renewed_at = now() where sha512 = ? returning 1";
+          if ((await em.execute<unknown[]>(renewed, [sha512])).length > 0) return false;
+        }
+        await this.#limits.admitBytes(em, project, sizeBytes);
+        // Of identical uploads at once one wins; a row whose bytes were found missing is healed.
+        const rows = await em.execute<{ healed: boolean }[]>(
+          `insert into shacache.artifact (sha512, size_bytes, location, chunk_key, chunk_tags, created_at, renewed_at, uploaded_by, project)
+         values (?, ?, ?, ?, ?, now(), now(), ?, ?)
          on conflict (sha512) do update set location = excluded.location, chunk_key = excluded.chunk_key, chunk_tags = excluded.chunk_tags
            where artifact.location = ?
          returning xmax <> 0 as healed`,
-        [sha512, sizeBytes, location, digests.key, digests.tags, uploadedBy, project, replaced],
-      );
-      const [row] = rows;
-      if (row && !row.healed)
-        await append({ kind: "ArtifactStored", subject: sha512, project, actor: uploadedBy, payload: { sizeBytes } });
-      return row !== undefined;
-    });
+          [sha512, sizeBytes, location, digests.key, digests.tags, uploadedBy, project, replaced],
+        );
+        const [row] = rows;
+        if (row && !row.healed)
+          await append({ kind: "ArtifactStored", subject: sha512, project, actor: uploadedBy, payload: { sizeBytes } });
+        return row !== undefined;
+      })
+      .catch(async (error) => {
+        // Refused, or the index is away: what nobody names goes, as far as it can.
+        if (present?.location !== location) await this.#blobs.remove(location).catch(() => undefined);
+        throw error;
+      });
     this.#index.forget(sha512);
     if (!admitted && present?.location !== location) await this.#blobs.remove(location);
     return admitted;
   }
 
-  /** Null when there is no such blob. */
+  /** What a reader asks first, and is counted by. Null when there is no such blob. */
   async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
-    return this.#index.find(sha512);
+    return this.#counted(sha512, await this.#index.find(sha512));
+  }
+
+  #counted<Found>(sha512: string, found: Found | null): Found | null {
+    if (found === null) this.#reads.noteMiss();
+    else this.#reads.noteHit(sha512);
+    return found;
   }
 
   /** Like `stat`, and the store has the bytes. */
   async statStored(sha512: string): Promise<{ sizeBytes: number } | null> {
     const known = await this.#index.findAgain(sha512);
-    return known && this.#blobs.stat(known.location);
+    return this.#counted(sha512, known && (await this.#blobs.stat(known.location)));
   }
 
   /** Where the store itself gives the blob to whoever has this address; null where there is no such blob or the store takes no clients. */
@@ -154,7 +187,10 @@ export class ArtifactService {
 
   async *#guard(sha512: string, { location }: KnownBlob, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     try {
-      yield* chunks;
+      for await (const chunk of chunks) {
+        yield chunk;
+        this.#reads.noteSent(chunk.length);
+      }
     } catch (error) {
       if (error instanceof CorruptBlobError) await this.quarantine(sha512, location, error.message);
       throw error;
@@ -183,6 +219,20 @@ export class ArtifactService {
     this.#index.forget(sha512);
     await this.#blobs.quarantine(location);
     return isNew;
+  }
+
+  /** After the index has dropped the blob. Idempotent. */
+  async dropBytes(sha512: string, location: string): Promise<void> {
+    this.#index.forget(sha512);
+    await this.#blobs.remove(location);
+  }
+
+  /** The blobs of the caller's project, or all for the administrator; none for nodes and instances, who know what they ask for. */
+  async artifacts(caller: Caller, filter: ArtifactFilterValues, page: Page): Promise<ArtifactRow[]> {
+    if (caller.kind === "node" || caller.kind === "instance") return [];
+    const { where, options } = keyset("sha512", page);
+    const visible = caller.kind === "administrator" ? {} : { project: caller.project };
+    return this.#orm.em.fork().find(ArtifactEntity, { $and: [where, visible, ...conditionsOf(filter)] }, options);
   }
 
   async artifactsBySha512(digests: readonly string[]): Promise<(ArtifactRow | null)[]> {

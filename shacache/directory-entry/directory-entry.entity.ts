@@ -16,5 +16,10 @@ export const DirectoryEntryEntity = defineEntity({
     createdAt: p.datetime(),
     sequence: p.bigint("number"),
     createdBy: p.text(),
+    /** Whose certificates sign it, and whose policy it falls under. */
+    project: p.text(),
+    /** The release that the metadata says the blob is a build of. */
+    releaseUrl: p.text().nullable(),
+    isPinned: p.boolean(),
   },
 });

@@ -1,32 +1,49 @@
 import { createHash } from "node:crypto";
-import type { InferEntity } from "@mikro-orm/core";
+import { type InferEntity, raw } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import { AppError } from "../../common/errors.js";
 import type { EventLog } from "../../common/event-log.js";
-import { type Caller, mainProject } from "../../common/identity.js";
+import { type Caller, mainProject, mayOwn } from "../../common/identity.js";
 import { pagePerParent } from "../../common/page-per-parent.js";
-import type { Page } from "../../common/pagination.js";
-import { anonymous, sha512Pattern } from "../artifact/artifact.service.js";
+import { keyset, type Page } from "../../common/pagination.js";
+import { anonymous, projectOfWriter } from "../artifact/artifact.service.js";
+import type { UploadLimits } from "../cache-policy/upload-limits.js";
+import type {
+  TrustedCertificateRow,
+  TrustedCertificateService,
+} from "../trusted-certificate/trusted-certificate.service.js";
 import { DirectoryEntryEntity } from "./directory-entry.entity.js";
+import { parsePair, readMetadata } from "./entry-body.js";
 
 export type DirectoryEntryRow = InferEntity<typeof DirectoryEntryEntity>;
 
 /** Each entry costs the reader a process that verifies its signature, so a key answers with its newest. */
 const maxEntriesPerRead = 100;
+const maxBytesPerRead = 4 * 1024 * 1024;
 const maxKeyLength = 8_192;
 
 export class DirectoryEntryService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
+  readonly #certificates: TrustedCertificateService;
+  readonly #limits: UploadLimits;
 
-  constructor(orm: MikroORM, eventLog: EventLog) {
+  constructor(orm: MikroORM, eventLog: EventLog, certificates: TrustedCertificateService, limits: UploadLimits) {
     this.#orm = orm;
     this.#eventLog = eventLog;
+    this.#certificates = certificates;
+    this.#limits = limits;
   }
 
-  /** Appends an entry; the identical one again is the same entry. BAD_USER_INPUT when the body is not a pair of texts. */
+  /**
+   * Appends an entry; the identical one again is the same entry. BAD_USER_INPUT when the body is not a pair of texts,
+   * UNTRUSTED_SIGNATURE where the project refuses what its certificates did not sign.
+   */
   async put(caller: Caller | null, key: string, body: string): Promise<void> {
-    const project = caller && caller.kind !== "administrator" ? caller.project : mainProject;
+    const [metadata, signature] = parsePair(body);
+    const project = projectOfWriter(caller);
+    const { untrustedEntries } = await this.#limits.admitRequest(project);
+    if (untrustedEntries === "REFUSE") await this.#requireTrust(project, metadata, signature);
     await this.#append(key, body, caller?.subject ?? anonymous, project);
   }
 
@@ -39,12 +56,17 @@ export class DirectoryEntryService {
     if (key.length === 0 || key.length > maxKeyLength)
       throw new AppError("BAD_USER_INPUT", `A key has 1 to ${maxKeyLength} characters.`);
     const [metadata, signature] = parsePair(body);
+    const { sha512, releaseUrl } = readMetadata(metadata);
     const id = `${digest("sha512", body)} ${digest("sha256", key)}`;
     await this.#eventLog.transact(this.#orm, async (em, append) => {
+      // Holds the blob against a collection that is about to remove it: whichever comes second sees what the first did.
+      if (sha512 !== null)
+        await em.execute("update shacache.artifact set renewed_at = now() where sha512 = ?", [sha512]);
       const inserted = await em.execute<{ id: string }[]>(
-        `insert into shacache.directory_entry (id, key, body, sha512, is_signed, created_at, sequence, created_by)
-         values (?, ?, ?, ?, ?, now(), nextval('shacache.entry_number'), ?) on conflict (id) do nothing returning id`,
-        [id, key, body, sha512Of(metadata), signature.trim() !== "", createdBy],
+        `insert into shacache.directory_entry
+           (id, key, body, sha512, release_url, is_signed, created_at, sequence, created_by, project)
+         values (?, ?, ?, ?, ?, ?, now(), nextval('shacache.entry_number'), ?, ?) on conflict (id) do nothing returning id`,
+        [id, key, body, sha512, releaseUrl, signature.trim() !== "", createdBy, project],
       );
       if (inserted.length === 0) return;
       await append({
@@ -57,18 +79,54 @@ export class DirectoryEntryService {
     });
   }
 
+  async #requireTrust(project: string, metadata: string, signature: string): Promise<void> {
+    const { isChecked, signer } = await this.#certificates.signerOf(project, metadata, signature);
+    if (isChecked && signer === null)
+      throw new AppError("UNTRUSTED_SIGNATURE", "None of the project's trusted certificates signed this entry.");
+  }
+
   /** The stored bodies joined as they came, newest first; null for a key that was never put. */
   async read(key: string): Promise<string | null> {
-    const rows = await this.#orm.em
-      .fork()
-      .execute<{ body: string }[]>(
-        `select body from shacache.directory_entry where md5(key) = md5(?) and key = ? order by sequence desc limit ${maxEntriesPerRead}`,
-        [key, key],
-      );
+    const rows = await this.#orm.em.fork().execute<{ body: string }[]>(
+      `select body from (
+         select body, sequence, sum(octet_length(body)) over (order by sequence desc) as bytes from (
+           select body, sequence from shacache.directory_entry where md5(key) = md5(?) and key = ?
+           order by sequence desc limit ${maxEntriesPerRead}) as newest) as summed
+       where bytes <= ${maxBytesPerRead} order by sequence desc`,
+      [key, key],
+    );
     return rows.length === 0 ? null : `[${rows.map((row) => row.body).join(", ")}]`;
   }
 
-  /** One page of entries for each of the blobs. */
+  /** Who signed it, by what its project trusts now: null where it trusts nothing, and where none of that did. */
+  async signerOf(row: DirectoryEntryRow): Promise<{ isChecked: boolean; signer: TrustedCertificateRow | null }> {
+    return this.#certificates.signerOf(row.project, ...parsePair(row.body));
+  }
+
+  /** Owners of the entry's project only. A pinned entry is not retired, and its blob not collected. Idempotent. */
+  async pin(caller: Caller, id: string, isPinned: boolean): Promise<DirectoryEntryRow> {
+    return this.#eventLog.transact(this.#orm, async (em, append) => {
+      const row = await em.findOne(DirectoryEntryEntity, { id });
+      if (!row) throw new AppError("NOT_FOUND", "There is no such entry.", { details: { path: ["input", "id"] } });
+      if (!mayOwn(caller, row.project))
+        throw new AppError("FORBIDDEN", "Pinning takes the role OWNER in the entry's project.");
+      if (row.isPinned === isPinned) return row;
+      row.isPinned = isPinned;
+      await em.flush();
+      const kind = isPinned ? "DirectoryEntryPinned" : "DirectoryEntryUnpinned";
+      await append({ kind, subject: id.slice(0, 128), project: row.project, actor: caller.subject });
+      return row;
+    });
+  }
+
+  /** The entries of one key, in the order of their ids. */
+  async entries(page: Page, key: string): Promise<DirectoryEntryRow[]> {
+    const { where, options } = keyset("id", page);
+    // The index is over the key's hash.
+    const ofKey = { [raw("md5(key)")]: createHash("md5").update(key).digest("hex") };
+    return this.#orm.em.fork().find(DirectoryEntryEntity, { $and: [where, { key }, ofKey] }, options);
+  }
+
   /** One page of entries for each of the artifacts, in one go. */
   async entriesOfArtifacts(digests: readonly string[], page: Page): Promise<DirectoryEntryRow[][]> {
     return pagePerParent(this.#orm.em.fork(), {
@@ -89,27 +147,4 @@ export class DirectoryEntryService {
   }
 }
 
-/** The outer shape is strict; what the texts hold is the readers' business (shacache-protocol.md part 2, 5). */
-export function parsePair(body: string): [metadata: string, signature: string] {
-  let value: unknown;
-  try {
-    value = JSON.parse(body);
-  } catch (error) {
-    throw new AppError("BAD_USER_INPUT", `The body is not JSON: ${(error as Error).message}`);
-  }
-  if (Array.isArray(value) && value.length === 2 && typeof value[0] === "string" && typeof value[1] === "string") {
-    return [value[0], value[1]];
-  }
-  throw new AppError("BAD_USER_INPUT", "The body is not a JSON array of two texts: metadata and signature.");
-}
-
 const digest = (algorithm: string, text: string) => createHash(algorithm).update(text).digest("hex");
-
-function sha512Of(metadata: string): string | null {
-  try {
-    const { sha512 } = JSON.parse(metadata) as { sha512?: unknown };
-    return typeof sha512 === "string" && sha512Pattern.test(sha512) ? sha512 : null;
-  } catch {
-    return null;
-  }
-}

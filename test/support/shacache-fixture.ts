@@ -53,6 +53,8 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   });
   const shacache = await openShacache(resources, config);
   closer.add("shacache", shacache.close);
+  shacache.startConsumers();
+  closer.add("consumers", () => resources.eventLog.stop());
   const door = await startShacache({
     host: config.host,
     port: config.shacachePort,
@@ -86,7 +88,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
       rawRequest(door.url, method, target, body, headers),
     /** The administrator's upload. */
     upload: (bytes: Buffer) => rawRequest(door.url, "POST", `/k/${adminToken}/shacache`, bytes),
-    put: (key: string, body: string) =>
+    put: (key: string, body: string | Buffer) =>
       rawRequest(door.url, "PUT", `/k/${adminToken}/shadir/${key}`, Buffer.from(body)),
     /** An operation of the subgraph; throws what it answered if that has errors. */
     async graphql<Data>(

@@ -1,7 +1,7 @@
 import { Directive, Field, GraphQLISODateTime, ID, InputType, ObjectType } from "type-graphql";
+import { graphqlEnum } from "../../../common/enum.type.js";
 import { type Connection, connectionTypes } from "../../../common/pagination.type.js";
 import { UserError } from "../../../common/user-error.type.js";
-import { graphqlEnum } from "../enums.type.js";
 import type {
   ReportedInstallationState as Reported,
   RequestedInstallationState as Requested,

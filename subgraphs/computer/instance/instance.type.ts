@@ -1,8 +1,8 @@
 import { GraphQLJSON } from "graphql-scalars";
 import { ArgsType, Directive, Field, GraphQLISODateTime, ID, InputType, ObjectType } from "type-graphql";
+import { graphqlEnum } from "../../../common/enum.type.js";
 import { type Connection, connectionTypes, PageArgs } from "../../../common/pagination.type.js";
 import { UserError } from "../../../common/user-error.type.js";
-import { graphqlEnum } from "../enums.type.js";
 import type { AllocationState as Allocation, ReportedState, RequestedState } from "./instance.state.js";
 
 export const RequestedInstanceState = graphqlEnum<RequestedState>(

@@ -1,6 +1,6 @@
 import { Directive, Field, Float, GraphQLISODateTime, ID, ObjectType } from "type-graphql";
+import { graphqlEnum } from "../../../common/enum.type.js";
 import { type Connection, connectionTypes } from "../../../common/pagination.type.js";
-import { graphqlEnum } from "../enums.type.js";
 import type { PartitionState as State } from "./partition.state.js";
 
 export const PartitionState = graphqlEnum<State>(

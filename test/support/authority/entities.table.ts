@@ -37,4 +37,6 @@ export const entities: Record<string, EntityRow> = {
   "monitoring.ComputerPartition": ["!.yyyy.yy", "partition", "lastBang { partitionKey }", "partition"],
   "shacache.Artifact":            ["!yyyyyyyy", "artifact", "sha512", "artifact"],
   "shacache.DirectoryEntry":      ["!yyyyyyyy", "entry", "id", "entry"],
+  "shacache.SoftwareRelease":     ["!yyyyyyyy", "release", "id", "release"],
+  "shacache.TrustedCertificate":  ["!.yyy...y", "trustedCertificate", "id", "trustedCertificate"],
 };

@@ -27,11 +27,15 @@ export type GraphqlRow = [who: string, text: string, shows?: keyof Names | `=${s
 export const queries: Record<string, GraphqlRow> = {
   "Query.artifact": ["!yyyyyyyy", "artifact(sha512: $artifact) { sha512 }"],
   "Query.auditRecords": ["!...y...y", "auditRecords(first: 1, filter: { project: $project }) { edges { node { id } } }", "auditRecord"],
+  "Query.artifacts": ["!.yyy...y", "artifacts(first: 100) { edges { node { sha512 } } }", "artifact"],
   "Query.bangs": ["!.yyyy.yy", "bangs(first: 100) { edges { node { id } } }", "bang"],
   "Query.bangs (of the computer)": ["!.yyyy..y", "bangs(first: 100) { edges { node { id } } }", "computerBang"],
+  "Query.cachePolicy": ["!.yyy...y", "cachePolicy(project: $project) { project }"],
+  "Query.cacheStatistics": ["!.yyy...y", "cacheStatistics(project: $project) { project }"],
   "Query.certificates": ["!...y..yy", "certificates(first: 100) { edges { node { id } } }", "certificate"],
   "Query.computer": ["!.yyyy..y", "computer(reference: $computer) { reference }"],
   "Query.computers": ["!.yyyy..y", "computers(first: 100) { edges { node { reference } } }", "computer"],
+  "Query.directoryEntries": ["!yyyyyyyy", "directoryEntries(key: $entryKey, first: 1) { edges { node { key } } }"],
   "Query.explainAllocation": [
     "!.yyyf.fy",
     "explainAllocation(instance: $instance, first: 1) { edges { node { key } } }",
@@ -63,10 +67,12 @@ export const queries: Record<string, GraphqlRow> = {
     "registrationToken",
   ],
   "Query.signingKeys": ["!.......y", "signingKeys { isCurrent }", '="isCurrent":true'],
+  "Query.retentionPreview": ["!.yyy...y", "retentionPreview(project: $project) { project }"],
   "Query.softwareProduct": ["!.yyyyyyy", 'softwareProduct(name: $product, project: "main") { name }'],
   "Query.softwareProducts": ["!.yyyyyyy", "softwareProducts(first: 100) { edges { node { name } } }", "product"],
   "Query.softwareRelease": ["!.yyyyyyy", "softwareRelease(url: $release) { url }"],
   "Query.tokens": ["!...y...y", "tokens(first: 100) { edges { node { id } } }", "token"],
+  "Query.trustedCertificates": ["!.yyy...y", "trustedCertificates(first: 100) { edges { node { id } } }", "trustedCertificate"],
 };
 
 /** `node` and `nodes`, for each type that they reach: the global id of what is named. */
@@ -88,6 +94,7 @@ export const nodes: Record<string, [who: string, name: keyof Names]> = {
   // A release may be referred to before anybody published it: every url is one.
   SoftwareRelease: ["!yyyyyyyy", "release"],
   Token: ["!...y...y", "token"],
+  TrustedCertificate: ["!.yyy...y", "trustedCertificate"],
 };
 
 const computer = (selection: string) => `computer(reference: $computer) { ${selection} }`;
@@ -102,6 +109,12 @@ export const fields: Record<string, GraphqlRow> = {
     "freePartition",
   ],
   "Artifact.entries": ["!yyyyyyyy", "artifact(sha512: $artifact) { entries(first: 1) { edges { node { id } } } }", "entry"],
+  "Artifact.releases": ["!yyyyyyyy", "artifact(sha512: $artifact) { releases { url } }", "release"],
+  // Of a project that a caller sees, every blob is one that it sees; there is none to go yet.
+  "CollectableArtifact.artifact": [
+    "!.yyy...y",
+    "retentionPreview(project: $project) { project artifacts(first: 1) { edges { node { artifact { sha512 } } } } }",
+  ],
   "Computer.installations": [
     "!.yyyy..y",
     computer("installations(first: 10) { edges { node { softwareRelease { url } } } }"),
@@ -130,6 +143,20 @@ export const fields: Record<string, GraphqlRow> = {
     "artifact",
   ],
   "Person.roles": ["!..yy...y", "person(subject: $person) { roles { project } }", "project"],
+  "DirectoryEntry.signedBy": [
+    "!.yyy...y",
+    "node(id: $entry) { ... on DirectoryEntry { signedBy { id } } }",
+    "trustedCertificate",
+  ],
+  "DirectoryEntry.softwareRelease": [
+    "!yyyyyyyy",
+    "node(id: $entry) { ... on DirectoryEntry { softwareRelease { url } } }",
+    "release",
+  ],
+  "RetentionPreview.artifacts": [
+    "!.yyy...y",
+    "retentionPreview(project: $project) { project artifacts(first: 1) { edges { cursor } } }",
+  ],
   "SoftwareInstallation.computer": [
     "!.yyyy..y",
     computer("installations(first: 10) { edges { node { computer { reference } } } }"),
@@ -159,6 +186,7 @@ export const mutations: Record<string, GraphqlRow> = {
   "Mutation.bangInstance": ["!.fyyy.yy", 'bangInstance(input: { reference: $instance, message: "x" }) { bang { instanceReference } }'],
   "Mutation.bangInstance (another's)": ["!.f.yy..y", 'bangInstance(input: { reference: $ownersInstance, message: "x" }) { bang { instanceReference } }'],
   "Mutation.closeComputer": ["!.ffy...y", "closeComputer(input: { reference: $spareComputer }) { computer { reference } }"],
+  "Mutation.collectArtifacts": ["!.ffyfffy", "collectArtifacts(input: { project: $project }) { project }"],
   "Mutation.cordonComputer": ["!.ffyf..y", "cordonComputer(input: { reference: $computer }) { computer { reference } }"],
   "Mutation.createComputer": ["!yffyfffy", "createComputer(input: { reference: $new }) { computer { reference } }"],
   "Mutation.createPerson": ["!fffffffy", "createPerson(input: { subject: $new }) { person { subject } }"],
@@ -182,7 +210,13 @@ export const mutations: Record<string, GraphqlRow> = {
     "deprecateSoftwareRelease(input: { url: $oldRelease }) { softwareRelease { url } }",
   ],
   "Mutation.destroyInstance": ["!.fyyf..y", "destroyInstance(input: { reference: $doomed }) { instance { reference } }"],
+  "Mutation.distrustCertificate": [
+    "!.ffy...y",
+    "distrustCertificate(input: { id: $distrustedCertificate }) { trustedCertificate { id } }",
+  ],
   "Mutation.drainComputer": ["!.ffyf..y", "drainComputer(input: { reference: $computer }) { computer { reference } }"],
+  "Mutation.pinArtifact": ["!fffyfffy", "pinArtifact(input: { sha512: $artifact }) { artifact { sha512 } }"],
+  "Mutation.pinDirectoryEntry": ["!fffyfffy", "pinDirectoryEntry(input: { id: $entry }) { directoryEntry { id } }"],
   "Mutation.publishSoftwareRelease": [
     "!.ffyfffy",
     "publishSoftwareRelease(input: { productName: $product, project: $project, url: $release }) { softwareRelease { url } }",
@@ -205,6 +239,8 @@ export const mutations: Record<string, GraphqlRow> = {
   "Mutation.revokeToken": ["!...y...y", "revokeToken(input: { id: $token }) { token { id } }"],
   "Mutation.revokeRole": ["!.ffyfffy", "revokeRole(input: { person: $formerMember, project: $project }) { tokens { subject } }", '="tokens":['],
   "Mutation.rotateSigningKey": ["!fffffffy", "rotateSigningKey(input: {}) { signingKey { isCurrent } }", '="isCurrent":true'],
+  "Mutation.scrubArtifacts": ["!fffffffy", "scrubArtifacts { isRunning }", '="isRunning":true'],
+  "Mutation.setCachePolicy": ["!.ffyfffy", "setCachePolicy(input: { project: $project }) { cachePolicy { project } }"],
   "Mutation.setComputerAttributes": [
     "!.ffyf..y",
     "setComputerAttributes(input: { reference: $computer, attributes: [] }) { computer { reference } }",
@@ -217,7 +253,14 @@ export const mutations: Record<string, GraphqlRow> = {
     "supplySoftware(input: { computerReference: $computer, releaseUrl: $release }) { installation { softwareRelease { url } } }",
     "release",
   ],
+  "Mutation.trustCertificate": [
+    "!.ffyfffy",
+    "trustCertificate(input: { certificate: $pem, project: $project }) { trustedCertificate { project } }",
+    "project",
+  ],
   "Mutation.uncordonComputer": ["!.ffyf..y", "uncordonComputer(input: { reference: $computer }) { computer { reference } }"],
+  "Mutation.unpinArtifact": ["!fffyfffy", "unpinArtifact(input: { sha512: $artifact }) { artifact { sha512 } }"],
+  "Mutation.unpinDirectoryEntry": ["!fffyfffy", "unpinDirectoryEntry(input: { id: $entry }) { directoryEntry { id } }"],
   "Mutation.withdrawSoftware": [
     "!.ffyf..y",
     "withdrawSoftware(input: { computerReference: $computer, releaseUrl: $release }) { installation { softwareRelease { url } } }",

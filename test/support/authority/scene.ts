@@ -5,6 +5,7 @@ import { SigningKeys } from "../../../common/signing-keys.js";
 import { dumps } from "../../../slap/xml-marshaller.js";
 import { testLog } from "../database.js";
 import type { RunningSystem } from "../running-system.js";
+import { createSigningKey } from "../signing-key.js";
 import { waitFor } from "../wait-for.js";
 import type { KeyPair } from "./drive.js";
 
@@ -49,6 +50,9 @@ const names = [
   "computerCertificate",
   "bang",
   "computerBang",
+  "pem",
+  "trustedCertificate",
+  "distrustedCertificate",
   "artifact",
   "entry",
   "entryKey",
@@ -184,7 +188,15 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
   const bytes = Buffer.from("an artifact");
   const sha512 = createHash("sha512").update(bytes).digest("hex");
   await fetch(`${system.shacacheUrl}/k/${owner}/shacache`, { method: "POST", body: bytes });
-  const pair = JSON.stringify([JSON.stringify({ sha512 }), ""]);
+  const builder = await createSigningKey("builder");
+  const trust = async (certificate: string) => {
+    const input = `trustCertificate(input: { certificate: ${JSON.stringify(certificate)} })`;
+    const payload = await run<{ trustedCertificate: { id: string } }>(input, "trustedCertificate { id }");
+    return payload.trustedCertificate.id;
+  };
+  const trustedCertificate = await trust(builder.certificate);
+  const distrustedCertificate = await trust((await createSigningKey("another")).certificate);
+  const pair = builder.entry({ sha512, software_url: releaseUrl });
   await fetch(`${system.shacacheUrl}/k/${owner}/shadir/entry-key`, { method: "PUT", body: pair });
   const { artifact } = await system.graphql<{ artifact: { entries: { edges: [{ node: { id: string } }] } } }>(
     `{ artifact(sha512: "${sha512}") { entries(first: 1) { edges { node { id } } } } }`,
@@ -238,6 +250,9 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     computerCertificate: issued.computer,
     bang: bang.bang.id,
     computerBang: computerBang.bang.id,
+    pem: builder.certificate,
+    trustedCertificate,
+    distrustedCertificate,
     artifact: sha512,
     entry: artifact.entries.edges[0].node.id,
     entryKey: "entry-key",
@@ -273,6 +288,9 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     computerCertificate: toGlobalId("Certificate", "certificate:01"),
     bang: toGlobalId("Bang", "000000000000-00000000"),
     computerBang: toGlobalId("Bang", "000000000000-00000001"),
+    pem: builder.certificate,
+    trustedCertificate: toGlobalId("TrustedCertificate", `main ${"0".repeat(64)}`),
+    distrustedCertificate: toGlobalId("TrustedCertificate", `main ${"1".repeat(64)}`),
     artifact: "0".repeat(128),
     entry: toGlobalId("DirectoryEntry", `${"0".repeat(128)} ${"0".repeat(64)}`),
     entryKey: "no-key",

@@ -24,6 +24,7 @@ export const routes: Record<string, [who: string, target: (names: Names) => stri
   ],
   "POST /shacache": ["!yfyyyyfy", () => "/shacache", "another artifact"],
   "GET /shadir/*": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
+  "HEAD /shadir/*": ["yyyyyyyyy", (names) => `/shadir/${names.entryKey}`],
   "PUT /shadir/*": [
     "!yfyyyyfy",
     () => "/shadir/new-key",
