@@ -37,7 +37,21 @@ export type Append = (...events: NewEvent[]) => Promise<void>;
 /** Idempotent: it may see an event again when the process dies between its work and the commit. */
 export type ConsumerHandler = (em: EntityManager, events: LoggedEvent[], append: Append) => Promise<void>;
 
+export interface Consumer {
+  name: string;
+  /** Which events it is handed; others it does not see. */
+  concerns: (event: LoggedEvent) => boolean;
+  handler: ConsumerHandler;
+}
+
+/** How far a consumer is, and what of that is in the database: after a crash it sees the events between again. */
+interface Standing {
+  position: number;
+  kept: number;
+}
+
 const channel = "slapgraph_event";
+const maxUnkeptPositions = 100;
 const pageSize = 500;
 /** The newest events kept in memory, so that a thousand followers do not read the same rows a thousand times. */
 const recentLimit = 5_000;
@@ -228,8 +242,8 @@ export class EventLog {
   }
 
   /** Runs a durable consumer until the log closes. One replica at a time; the position moves in the handler's transaction. */
-  consume(orm: MikroORM, name: string, handler: ConsumerHandler): void {
-    this.#running.push(this.#runConsumer(orm, name, handler));
+  consume(orm: MikroORM, consumer: Consumer): void {
+    this.#running.push(this.#runConsumer(orm, consumer));
   }
 
   async ping(): Promise<void> {
@@ -249,46 +263,61 @@ export class EventLog {
     await this.#orm.close(true);
   }
 
-  async #runConsumer(orm: MikroORM, name: string, handler: ConsumerHandler): Promise<void> {
+  async #runConsumer(orm: MikroORM, consumer: Consumer): Promise<void> {
     const { signal } = this.#stopping;
     let failures = 0;
+    let stands: Standing | null = null;
     while (!signal.aborted) {
       try {
-        const position = await this.#consumeOnce(orm, name, handler);
+        stands = (stands && (await this.#passOver(consumer, stands))) ?? (await this.#consumeOnce(orm, consumer));
         failures = 0;
-        if (position !== null) await this.waitPast(position, pollIntervalMs, signal);
+        if (stands !== null) await this.waitPast(stands.position, pollIntervalMs, signal);
         else await delay(pollIntervalMs, undefined, { signal });
       } catch (error) {
         if (signal.aborted) return;
         failures++;
-        this.#log.error({ err: error, consumer: name, failures }, "an event consumer failed and will try again");
+        this.#log.error(
+          { err: error, consumer: consumer.name, failures },
+          "an event consumer failed and will try again",
+        );
         await delay(Math.min(retryBaseMs * 2 ** failures, retryLimitMs), undefined, { signal }).catch(() => undefined);
       }
     }
   }
 
-  /** The position it stands at after one page, or null when another replica holds the consumer. */
-  async #consumeOnce(orm: MikroORM, name: string, handler: ConsumerHandler): Promise<number | null> {
-    const horizon = this.#horizon;
+  /** Goes on without a transaction while nothing comes that concerns the consumer; what is kept may lag by a bound. */
+  async #passOver({ concerns }: Consumer, { position, kept }: Standing): Promise<Standing | null> {
+    const { events, to } = await this.#pageAfter(position);
+    if (to - kept > maxUnkeptPositions || events.some(concerns)) return null;
+    return { position: to, kept };
+  }
+
+  /** Where it stands after one page, or null when another replica holds the consumer. */
+  async #consumeOnce(orm: MikroORM, { name, concerns, handler }: Consumer): Promise<Standing | null> {
     return this.transact(orm, async (em, append) => {
-      await em.execute("insert into event_log.consumer (name) values (?) on conflict do nothing", [name]);
       const [row] = await em.execute<{ position: string }[]>(
         "select position from event_log.consumer where name = ? for update skip locked",
         [name],
       );
-      if (!row) return null;
-      const from = Number(row.position);
-      if (from >= horizon) return from;
-      const events = await this.readAfter(from);
-      // A page that is not full was read up to some horizon of ours, at least the one noted before.
-      const to =
-        events.length < pageSize
-          ? Math.max(horizon, events.at(-1)?.position ?? 0)
-          : (events.at(-1)?.position ?? horizon);
-      if (events.length > 0) await handler(em, events, append);
+      if (!row) {
+        await em.execute("insert into event_log.consumer (name) values (?) on conflict do nothing", [name]);
+        return null;
+      }
+      const { events, to } = await this.#pageAfter(Number(row.position));
+      const own = events.filter(concerns);
+      if (own.length > 0) await handler(em, own, append);
       await em.execute("update event_log.consumer set position = ? where name = ?", [to, name]);
-      return to;
+      return { position: to, kept: to };
     });
+  }
+
+  /** A page of settled events, and the position up to which there are no others. */
+  async #pageAfter(position: number): Promise<{ events: LoggedEvent[]; to: number }> {
+    const horizon = this.#horizon;
+    const events = await this.readAfter(position);
+    const last = events.at(-1)?.position ?? position;
+    // A page that is not full was read up to some horizon of ours, at least the one noted before.
+    return { events, to: events.length < pageSize ? Math.max(horizon, last) : last };
   }
 
   /** Moves the horizon as far as the log is settled. True while something is appended that is not settled yet. */

@@ -17,11 +17,12 @@ import { InstanceEntity } from "./instance/instance.entity.js";
 import { AllocationCandidateResolver, InstanceResolver, toInstance } from "./instance/instance.resolver.js";
 import { InstanceService } from "./instance/instance.service.js";
 import { SoftwareInstance } from "./instance/instance.type.js";
+import { mayMakeRoom } from "./instance/retry-pending.js";
 import { computerMigrations } from "./migrations.js";
 import { NodeViewService } from "./node-view.js";
 import { PartitionEntity } from "./partition/partition.entity.js";
 import { PartitionResolver, toPartition } from "./partition/partition.resolver.js";
-import { PartitionService } from "./partition/partition.service.js";
+import { bangKind, PartitionService } from "./partition/partition.service.js";
 import { ComputerPartition } from "./partition/partition.type.js";
 import { UsageEntity } from "./usage/usage.entity.js";
 import { UsageService } from "./usage/usage.service.js";
@@ -55,12 +56,16 @@ export async function openComputer(
     subgraph: await buildComputerSchema(services, eventLog, tokens, masterUrl),
     services,
     startConsumers: () => {
-      eventLog.consume(orm, "computer", async (em, events, append) => {
-        for (const event of events) {
-          if (event.kind !== "BangAccepted") continue;
-          await services.partitions.applyBang(em, event.payload as { computer: string; partition: string | null });
-        }
-        await services.instances.retryPending(em, events, append);
+      eventLog.consume(orm, {
+        name: "computer",
+        concerns: (event) => event.kind === bangKind || mayMakeRoom(event),
+        handler: async (em, events, append) => {
+          for (const event of events) {
+            if (event.kind !== bangKind) continue;
+            await services.partitions.applyBang(em, event.payload as { computer: string; partition: string | null });
+          }
+          await services.instances.retryPending(em, events, append);
+        },
       });
     },
     checkReady: () => pingDatabase(orm),

@@ -8,7 +8,7 @@ import { AuditRecordService } from "./audit-record/audit-record.service.js";
 import { AuditRecord } from "./audit-record/audit-record.type.js";
 import { CertificateEntity } from "./certificate/certificate.entity.js";
 import { CertificateResolver, toCertificate } from "./certificate/certificate.resolver.js";
-import { CertificateService } from "./certificate/certificate.service.js";
+import { CertificateService, releasedInstance } from "./certificate/certificate.service.js";
 import { Certificate } from "./certificate/certificate.type.js";
 import { createIdentityLoaders, type IdentityContext, type IdentityServices } from "./context.js";
 import { identityMigrations } from "./migrations.js";
@@ -28,7 +28,7 @@ import { SigningKeyResolver } from "./signing-key/signing-key.resolver.js";
 import { SigningKeyService } from "./signing-key/signing-key.service.js";
 import { TokenEntity } from "./token/token.entity.js";
 import { TokenResolver, toToken } from "./token/token.resolver.js";
-import { TokenService } from "./token/token.service.js";
+import { TokenService, tokenIssuedKind } from "./token/token.service.js";
 import { Token } from "./token/token.type.js";
 
 export interface IdentitySubgraphService extends SubgraphService {
@@ -72,9 +72,13 @@ export async function openIdentity(
     subgraph: await buildIdentitySchema(services, masterUrl),
     services,
     startConsumers: () => {
-      eventLog.consume(orm, "identity", async (em, events, append) => {
-        await services.tokens.recordIssuedTokens(em, events);
-        await services.certificates.revokeOfReleasedInstances(em, events, append);
+      eventLog.consume(orm, {
+        name: "identity",
+        concerns: (event) => event.kind === tokenIssuedKind || releasedInstance(event) !== null,
+        handler: async (em, events, append) => {
+          await services.tokens.recordIssuedTokens(em, events);
+          await services.certificates.revokeOfReleasedInstances(em, events, append);
+        },
       });
       retaining = audit.retain(stopping.signal);
     },

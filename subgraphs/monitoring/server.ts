@@ -10,7 +10,7 @@ import { createMonitoringLoaders, type MonitoringContext, type MonitoringService
 import { Computer } from "./health/computer.stub.js";
 import { ComputerPartition } from "./health/computer-partition.stub.js";
 import { ComputerBangResolver, PartitionHealthResolver } from "./health/health.resolver.js";
-import { consumerName, HealthService } from "./health/health.service.js";
+import { consumerName, HealthService, projectedKinds } from "./health/health.service.js";
 import { ComputerLivenessEntity, PartitionHealthEntity } from "./health/partition-health.entity.js";
 import { monitoringMigrations } from "./migrations.js";
 
@@ -37,7 +37,12 @@ export async function openMonitoring({
   return {
     subgraph: await buildMonitoringSchema(services),
     services,
-    startConsumers: () => eventLog.consume(orm, consumerName, (em, events) => health.project(em, events)),
+    startConsumers: () =>
+      eventLog.consume(orm, {
+        name: consumerName,
+        concerns: ({ kind }) => projectedKinds.includes(kind),
+        handler: (em, events) => health.project(em, events),
+      }),
     checkReady: () => pingDatabase(orm),
     close: () => orm.close(true),
   };

@@ -23,6 +23,11 @@ interface Room {
   isTaken: boolean;
 }
 
+/** Whether an event has to be handed to `retryPending`. */
+export function mayMakeRoom(event: LoggedEvent): boolean {
+  return requestKinds.includes(event.kind) || changedComputer(event).length + changedPartition(event).length > 0;
+}
+
 /**
  * Events that may have made room let pending requests try again, oldest first. All that wait are looked at, in batches,
  * but only those that fit what has become free are tried, so that a long queue costs little and starves nobody.

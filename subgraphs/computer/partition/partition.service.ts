@@ -33,6 +33,9 @@ const reported: Record<PartitionReport, ReportedState> = {
   error: "ERROR",
 };
 
+/** Monitoring has accepted a bang: what it is about has to be processed again. */
+export const bangKind = "BangAccepted";
+
 const maxMessageLength = 5_000;
 
 export class PartitionService {

@@ -101,9 +101,8 @@ export class CertificateService {
 
   /** Consumer: an instance that is gone identifies itself no more. Idempotent. */
   async revokeOfReleasedInstances(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
-    for (const { kind, payload } of events) {
-      if (kind !== "PartitionStateChanged" || payload.to !== "FREE" || typeof payload.instance !== "string") continue;
-      const row = await findActive(em, "instance", payload.instance);
+    for (const instance of events.flatMap((event) => releasedInstance(event) ?? [])) {
+      const row = await findActive(em, "instance", instance);
       if (row) await revoke(em, append, "master", row);
     }
   }
@@ -161,6 +160,12 @@ async function revoke(em: EntityManager, append: Append, actor: string, row: Cer
 /** Two that ask for one holder's certificate take turns. */
 async function lockHolder(em: EntityManager, reference: string): Promise<void> {
   await em.execute("select pg_advisory_xact_lock(hashtextextended(?, 1))", [`certificate ${reference}`]);
+}
+
+/** The instance whose partition an event has freed. */
+export function releasedInstance({ kind, payload }: LoggedEvent): string | null {
+  if (kind !== "PartitionStateChanged" || payload.to !== "FREE") return null;
+  return typeof payload.instance === "string" ? payload.instance : null;
 }
 
 function findActive(em: EntityManager, kind: CertificateRow["kind"], subject: string): Promise<CertificateRow | null> {

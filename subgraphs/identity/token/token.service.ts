@@ -34,6 +34,9 @@ const maxDays = 3650;
 const daySeconds = 86_400;
 const maxRevokedAtOnce = 1_000;
 
+/** Another subgraph issued a token: its id is the subject, and what it is for is in the payload. */
+export const tokenIssuedKind = "TokenIssued";
+
 export class TokenService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
@@ -149,7 +152,7 @@ export class TokenService {
   /** Consumer: tokens that other services issued in their own transactions are recorded here. Idempotent by the token's id. */
   async recordIssuedTokens(em: EntityManager, events: LoggedEvent[]): Promise<void> {
     for (const event of events) {
-      if (event.kind !== "TokenIssued") continue;
+      if (event.kind !== tokenIssuedKind) continue;
       const { kind, subject, expiresAt } = event.payload as {
         kind: TokenRow["kind"];
         subject: string;

@@ -105,6 +105,9 @@ async function projectedPosition(em: EntityManager): Promise<number> {
 
 const computerEventKinds = ["ComputerCreated", "ComputerStateChanged"] as const;
 
+/** What the projection is made of. */
+export const projectedKinds: readonly string[] = [...computerEventKinds, ...healthEventKinds];
+
 async function projectComputer(em: EntityManager, event: LoggedEvent): Promise<void> {
   const row = await em.findOne(ComputerLivenessEntity, { reference: event.subject });
   if (row && row.appliedPosition >= event.position) return;
