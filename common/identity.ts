@@ -75,12 +75,15 @@ export interface IssuedToken {
 }
 
 const issuer = "slapgraph";
+const maxVerified = 20_000;
 
 /** Signs and verifies tokens with a ring of keys. Verification reads no database: revocation is a set in memory. */
 export class TokenAuthority {
   readonly #keys: KeyRing;
   readonly #adminDigest: Buffer;
   readonly #isRevoked: (tokenId: string) => boolean;
+  /** Tokens whose signature was checked here: a node shows its own with every call, and checking costs more than a poll. */
+  readonly #verified = new Map<string, Caller>();
 
   constructor(keys: KeyRing, adminToken: string, isRevoked: (tokenId: string) => boolean) {
     this.#keys = keys;
@@ -110,6 +113,19 @@ export class TokenAuthority {
   /** The caller that a token proves. UNAUTHENTICATED says what is wrong with it, never why another one would do. */
   async verify(token: string): Promise<Caller> {
     if (timingSafeEqual(digest(token), this.#adminDigest)) return { kind: "administrator", subject: "administrator" };
+    const known = this.#verified.get(token);
+    if (known) {
+      // What a signature proved once it proves always; the rest is looked at each time.
+      this.assertStillValid(known);
+      return known;
+    }
+    const caller = await this.#verifySignature(token);
+    if (this.#verified.size >= maxVerified) this.#verified.clear();
+    this.#verified.set(token, caller);
+    return caller;
+  }
+
+  async #verifySignature(token: string): Promise<Caller> {
     try {
       const { payload, protectedHeader } = await jwtVerify(
         token,

@@ -15,7 +15,7 @@ import { DirectoryEntryService } from "./directory-entry/directory-entry.service
 import { openFileBlobStore } from "./file-blob-store.js";
 import { shacacheMigrations } from "./migrations.js";
 import { onlyHere, Repeating } from "./repeating.js";
-import { recordReleaseUse } from "./retention/release-use.js";
+import { recordReleaseUse, releaseUseKinds } from "./retention/release-use.js";
 import { RetentionService } from "./retention/retention.service.js";
 import { openS3BlobStore } from "./s3-blob-store.js";
 import { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
@@ -100,7 +100,12 @@ export async function openShacache(
   return {
     subgraph: await buildShacacheSchema(services, () => scrubbing.now()),
     services,
-    startConsumers: () => eventLog.consume(orm, "shacache", recordReleaseUse),
+    startConsumers: () =>
+      eventLog.consume(orm, {
+        name: "shacache",
+        concerns: ({ kind }) => releaseUseKinds.includes(kind),
+        handler: recordReleaseUse,
+      }),
     checkReady: () => Promise.all([pingDatabase(orm), blobs.check()]),
     close: async () => {
       await Promise.all([...repeated, blobPulls, directoryPulls].map((one) => one.close()));

@@ -3,6 +3,14 @@ import type { LoggedEvent } from "../../common/event-log.js";
 
 const catalog = "catalog";
 
+/** The kinds of events that say who needs a release. */
+export const releaseUseKinds = [
+  "SoftwareReleasePublished",
+  "SoftwareReleaseDeprecated",
+  "SoftwareReleaseWithdrawn",
+  "InstallationStateChanged",
+];
+
 /**
  * Keeps who needs a release: the catalog from its publication to its withdrawal, a computer while it is to have it
  * installed. What a needed release is built of is not collected. Idempotent.
