@@ -63,7 +63,7 @@ async function* afterHead(response: ServerResponse, chunks: AsyncIterable<Buffer
 type OpenRange = (range?: ByteRange) => Promise<{ chunks: AsyncIterable<Buffer>; close(): Promise<void> } | null>;
 
 async function send(exchange: Exchange, sha512: string, sizeBytes: number | null, open: OpenRange): Promise<void> {
-  const { request, response, isPublic } = exchange;
+  const { request, response, services, caller, isPublic } = exchange;
   if (isNotModified(exchange, sha512)) return void response.end();
   const range = sizeBytes === null ? null : parseRange(rangeOf(request.headers, sha512), sizeBytes);
   if (range === "unsatisfiable") {
@@ -79,6 +79,8 @@ async function send(exchange: Exchange, sha512: string, sizeBytes: number | null
     const headers = { ...representationOf(sha512, isPublic), ...partial, ...lengthHeader(length) };
     response.writeHead(range ? 206 : 200, headers);
     await pipeline(blob.chunks, response);
+    // What is read in parts is taken with its end.
+    if (range === null || range.end + 1 === sizeBytes) services.taken.note(caller, sha512, "downloads");
   } catch (error) {
     // A client that leaves after the headers only wanted to know whether the blob is there: no error, and reading has stopped.
     if ((error as NodeJS.ErrnoException).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error;
@@ -139,6 +141,7 @@ async function receiveBlob(
   try {
     const expected = { expectedSizeBytes, ...(expectedSha512 === undefined ? {} : { expectedSha512 }) };
     const sha512 = await services.artifacts.upload(caller, request, expected);
+    services.taken.note(caller, sha512, "uploads");
     response.setHeader("etag", `"${sha512}"`);
     // The client takes success to be exactly 201 and exactly the digest (§1.2).
     sendText(response, 201, sha512);

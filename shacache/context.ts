@@ -6,7 +6,10 @@ import type { SubgraphContext } from "../common/subgraph.js";
 import type { ArtifactRow, ArtifactService } from "./artifact/artifact.service.js";
 import type { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
+import type { CacheDriftService } from "./cache-drift/cache-drift.service.js";
 import type { CachePolicyService } from "./cache-policy/cache-policy.service.js";
+import type { ComputerArtifactRow, ComputerArtifactService } from "./computer-artifact/computer-artifact.service.js";
+import type { TakenArtifacts } from "./computer-artifact/taken-artifacts.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
 import type { RetentionService } from "./retention/retention.service.js";
 import type { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
@@ -23,6 +26,8 @@ export interface ShacacheLoaders {
   entries: DataLoader<string, DirectoryEntryRow | null>;
   entryPages: (page: Page) => DataLoader<string, DirectoryEntryRow[]>;
   trustedCertificates: DataLoader<string, TrustedCertificateRow | null>;
+  artifactsOfComputers: (page: Page) => DataLoader<string, ComputerArtifactRow[]>;
+  computersOfArtifacts: (page: Page) => DataLoader<string, ComputerArtifactRow[]>;
 }
 
 export type ShacacheContext = SubgraphContext<ShacacheLoaders>;
@@ -37,6 +42,9 @@ export interface ShacacheServices {
   reads: ReadCounts;
   scrub: Scrub;
   blobs: BlobStore;
+  taken: TakenArtifacts;
+  computerArtifacts: ComputerArtifactService;
+  drift: CacheDriftService;
   blobPulls: BlobPullService;
   directoryPulls: DirectoryPullService;
 }
@@ -45,11 +53,14 @@ export function createShacacheLoaders({
   artifacts,
   entries,
   certificates,
-}: Pick<ShacacheServices, "artifacts" | "entries" | "certificates">) {
+  computerArtifacts,
+}: Pick<ShacacheServices, "artifacts" | "entries" | "certificates" | "computerArtifacts">) {
   return (caller: Caller): ShacacheLoaders => ({
     artifacts: new DataLoader((digests) => artifacts.artifactsBySha512(digests)),
     entries: new DataLoader((ids) => entries.entriesById(ids)),
     entryPages: loadersPerPage((page, digests) => entries.entriesOfArtifacts(digests, page)),
     trustedCertificates: new DataLoader((ids) => certificates.trustedCertificatesById(caller, ids)),
+    artifactsOfComputers: loadersPerPage((page, references) => computerArtifacts.ofComputers(caller, references, page)),
+    computersOfArtifacts: loadersPerPage((page, digests) => computerArtifacts.ofArtifacts(caller, digests, page)),
   });
 }

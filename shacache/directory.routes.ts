@@ -29,7 +29,9 @@ async function receiveEntry({ request, response, services, caller, key }: Exchan
   if (sizeBytes > maxEntryBytes) throw new AppError("PAYLOAD_TOO_LARGE", `An entry has up to ${maxEntryBytes} bytes.`);
   const endWatch = watchBody(request, response, sizeBytes);
   try {
-    await services.entries.put(caller, key, decode(await buffer(request)));
+    const sha512 = await services.entries.put(caller, key, decode(await buffer(request)));
+    // A node whose blob is here already sends the entry only.
+    if (sha512 !== null) services.taken.note(caller, sha512, "uploads");
     sendText(response, 201, "stored\n");
   } finally {
     endWatch();

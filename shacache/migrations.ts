@@ -103,9 +103,31 @@ class TrustAndRetain extends Migration {
   }
 }
 
+/** Which computer took which blob. */
+class KeepTakings extends Migration {
+  override up(): void {
+    this.addSql(`create table shacache.computer_artifact (
+      computer text collate "C" not null,
+      sha512 text collate "C" not null,
+      project text not null,
+      first_at timestamptz not null,
+      last_at timestamptz not null,
+      downloads int not null,
+      uploads int not null,
+      moment text collate "C" not null,
+      primary key (computer, sha512)
+    )`);
+    this.addSql("create unique index computer_artifact_moment on shacache.computer_artifact (moment)");
+    this.addSql("create index computer_artifact_computer on shacache.computer_artifact (computer, moment)");
+    this.addSql("create index computer_artifact_sha512 on shacache.computer_artifact (sha512, moment)");
+    this.addSql("create index computer_artifact_last on shacache.computer_artifact (last_at)");
+  }
+}
+
 export const shacacheMigrations = [
   { name: "20261124_create_shacache", class: CreateShacache },
   { name: "20261125_name_and_verify_blobs", class: NameAndVerifyBlobs },
   { name: "20261125_keep_place_of_scrub", class: KeepPlaceOfScrub },
   { name: "20261125_trust_and_retain", class: TrustAndRetain },
+  { name: "20261125_keep_takings", class: KeepTakings },
 ];

@@ -6,9 +6,13 @@ import { ArtifactEntity } from "./artifact/artifact.entity.js";
 import { ArtifactService } from "./artifact/artifact.service.js";
 import { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
+import { CacheDriftService } from "./cache-drift/cache-drift.service.js";
 import { CachePolicyEntity } from "./cache-policy/cache-policy.entity.js";
 import { CachePolicyService } from "./cache-policy/cache-policy.service.js";
 import { UploadLimits } from "./cache-policy/upload-limits.js";
+import { ComputerArtifactEntity } from "./computer-artifact/computer-artifact.entity.js";
+import { ComputerArtifactService } from "./computer-artifact/computer-artifact.service.js";
+import { TakenArtifacts } from "./computer-artifact/taken-artifacts.js";
 import type { ShacacheServices } from "./context.js";
 import { DirectoryEntryEntity } from "./directory-entry/directory-entry.entity.js";
 import { DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
@@ -36,6 +40,7 @@ const abandonedAgeMs = 24 * 3_600_000;
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
 const countingIntervalMs = 30_000;
+const notingIntervalMs = 5_000;
 
 /** Opens the Shacache's store, index and subgraph. */
 export async function openShacache(
@@ -48,7 +53,13 @@ export async function openShacache(
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "shacache",
-    entities: [ArtifactEntity, DirectoryEntryEntity, CachePolicyEntity, TrustedCertificateEntity],
+    entities: [
+      ArtifactEntity,
+      DirectoryEntryEntity,
+      CachePolicyEntity,
+      TrustedCertificateEntity,
+      ComputerArtifactEntity,
+    ],
     migrations: shacacheMigrations,
     poolSize: 6,
     log,
@@ -66,6 +77,7 @@ export async function openShacache(
   const pulling = path.join(config.dataDir, "pulling");
   const blobPulls = new BlobPullService(artifacts, toUpstreams(upstreams.blobs), pulling, log);
   const directoryPulls = new DirectoryPullService(entries, toUpstreams(upstreams.entries), log);
+  const taken = new TakenArtifacts(orm);
   const services = {
     artifacts,
     entries,
@@ -76,6 +88,9 @@ export async function openShacache(
     reads,
     scrub,
     blobs,
+    taken,
+    computerArtifacts: new ComputerArtifactService(orm, taken),
+    drift: new CacheDriftService(orm, taken),
     blobPulls,
     directoryPulls,
   };
@@ -96,7 +111,9 @@ export async function openShacache(
     log,
   );
   const counting = new Repeating("counting reads", countingIntervalMs, () => reads.flush(), log);
-  const repeated = [sweeping, scrubbing, collecting, counting];
+  const noting = new Repeating("noting what computers took", notingIntervalMs, () => taken.flush(), log);
+  const forgetting = new Repeating("forgetting what computers took", dayMs, () => taken.dropOld(), log);
+  const repeated = [sweeping, scrubbing, collecting, counting, noting, forgetting];
   return {
     subgraph: await buildShacacheSchema(services, () => scrubbing.now()),
     services,
@@ -110,6 +127,7 @@ export async function openShacache(
     close: async () => {
       await Promise.all([...repeated, blobPulls, directoryPulls].map((one) => one.close()));
       await reads.flush().catch((error) => log.warn({ err: error }, "the last reads were not counted"));
+      await taken.flush().catch((error) => log.warn({ err: error }, "what computers took last was not noted"));
       await orm.close(true);
       await blobs.close();
     },

@@ -2,7 +2,10 @@ import { naturalKeyOf } from "../common/global-id.js";
 import { buildSubgraph, type EntityReference } from "../common/subgraph.js";
 import { ArtifactResolver, toArtifact } from "./artifact/artifact.resolver.js";
 import { Artifact } from "./artifact/artifact.type.js";
+import { CacheDriftResolver } from "./cache-drift/cache-drift.resolver.js";
 import { CachePolicyResolver } from "./cache-policy/cache-policy.resolver.js";
+import { Computer } from "./computer-artifact/computer.stub.js";
+import { ArtifactComputerResolver, ComputerArtifactResolver } from "./computer-artifact/computer-artifact.resolver.js";
 import { createShacacheLoaders, type ShacacheContext, type ShacacheServices } from "./context.js";
 import { DirectoryEntryResolver, toDirectoryEntry } from "./directory-entry/directory-entry.resolver.js";
 import { DirectoryEntry } from "./directory-entry/directory-entry.type.js";
@@ -26,8 +29,11 @@ export function buildShacacheSchema(services: ShacacheServices, scrubNow: () => 
       new TrustedCertificateResolver(services.certificates),
       new RetentionResolver(services.retention, services.entries),
       new CacheStatisticsResolver(services.statistics, scrubNow),
+      new ComputerArtifactResolver(),
+      new ArtifactComputerResolver(),
+      new CacheDriftResolver(services.drift),
     ],
-    entityTypes: [Artifact, DirectoryEntry, TrustedCertificate],
+    entityTypes: [Artifact, DirectoryEntry, TrustedCertificate, Computer],
     references: {
       Artifact: async ({ id }: EntityReference, { loaders }: ShacacheContext) => {
         const row = await loaders.artifacts.load(naturalKeyOf("Artifact", id));
@@ -42,6 +48,7 @@ export function buildShacacheSchema(services: ShacacheServices, scrubNow: () => 
         const row = await loaders.trustedCertificates.load(naturalKeyOf("TrustedCertificate", id));
         return row && toTrustedCertificate(row);
       },
+      Computer: ({ id }: EntityReference) => ({ id }),
     },
     createLoaders: createShacacheLoaders(services),
   });

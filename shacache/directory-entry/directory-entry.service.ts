@@ -36,23 +36,24 @@ export class DirectoryEntryService {
   }
 
   /**
-   * Appends an entry; the identical one again is the same entry. BAD_USER_INPUT when the body is not a pair of texts,
-   * UNTRUSTED_SIGNATURE where the project refuses what its certificates did not sign.
+   * Appends an entry; the identical one again is the same entry. The digest of the blob that it names, if any.
+   * BAD_USER_INPUT when the body is not a pair of texts, UNTRUSTED_SIGNATURE where the project refuses what its certificates
+   * did not sign.
    */
-  async put(caller: Caller | null, key: string, body: string): Promise<void> {
+  async put(caller: Caller | null, key: string, body: string): Promise<string | null> {
     const [metadata, signature] = parsePair(body);
     const project = projectOfWriter(caller);
     const { untrustedEntries } = await this.#limits.admitRequest(project);
     if (untrustedEntries === "REFUSE") await this.#requireTrust(project, metadata, signature);
-    await this.#append(key, body, caller?.subject ?? anonymous, project);
+    return this.#append(key, body, caller?.subject ?? anonymous, project);
   }
 
   /** Takes over what nobody put here: an entry of an upstream directory. */
-  keep(key: string, body: string, source: string): Promise<void> {
-    return this.#append(key, body, source, mainProject);
+  async keep(key: string, body: string, source: string): Promise<void> {
+    await this.#append(key, body, source, mainProject);
   }
 
-  async #append(key: string, body: string, createdBy: string, project: string): Promise<void> {
+  async #append(key: string, body: string, createdBy: string, project: string): Promise<string | null> {
     if (key.length === 0 || key.length > maxKeyLength)
       throw new AppError("BAD_USER_INPUT", `A key has 1 to ${maxKeyLength} characters.`);
     const [metadata, signature] = parsePair(body);
@@ -77,6 +78,7 @@ export class DirectoryEntryService {
         payload: { key: key.slice(0, 500) },
       });
     });
+    return sha512;
   }
 
   async #requireTrust(project: string, metadata: string, signature: string): Promise<void> {

@@ -36,6 +36,7 @@ export const entities: Record<string, EntityRow> = {
   "monitoring.Computer":          ["!.yyyy..y", "computer", "lastBang { computerReference }", "computer"],
   "monitoring.ComputerPartition": ["!.yyyy.yy", "partition", "lastBang { partitionKey }", "partition"],
   "shacache.Artifact":            ["!yyyyyyyy", "artifact", "sha512", "artifact"],
+  "shacache.Computer":            ["!.yyyy..y", "computer", "artifacts(first: 10) { edges { sha512 } }", "artifact"],
   "shacache.DirectoryEntry":      ["!yyyyyyyy", "entry", "id", "entry"],
   "shacache.SoftwareRelease":     ["!yyyyyyyy", "release", "id", "release"],
   "shacache.TrustedCertificate":  ["!.yyy...y", "trustedCertificate", "id", "trustedCertificate"],

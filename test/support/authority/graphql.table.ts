@@ -30,6 +30,7 @@ export const queries: Record<string, GraphqlRow> = {
   "Query.artifacts": ["!.yyy...y", "artifacts(first: 100) { edges { node { sha512 } } }", "artifact"],
   "Query.bangs": ["!.yyyy.yy", "bangs(first: 100) { edges { node { id } } }", "bang"],
   "Query.bangs (of the computer)": ["!.yyyy..y", "bangs(first: 100) { edges { node { id } } }", "computerBang"],
+  "Query.cacheDrift": ["!.yyy...y", "cacheDrift(release: $release) { variants { sha512 } }", "artifact"],
   "Query.cachePolicy": ["!.yyy...y", "cachePolicy(project: $project) { project }"],
   "Query.cacheStatistics": ["!.yyy...y", "cacheStatistics(project: $project) { project }"],
   "Query.certificates": ["!...y..yy", "certificates(first: 100) { edges { node { id } } }", "certificate"],
@@ -108,6 +109,11 @@ export const fields: Record<string, GraphqlRow> = {
     "explainAllocation(instance: $instance, first: 100) { edges { node { partition { key } } } }",
     "freePartition",
   ],
+  "Artifact.computers": [
+    "!.yyyy..y",
+    "artifact(sha512: $artifact) { computers(first: 10) { edges { node { reference } } } }",
+    "computer",
+  ],
   "Artifact.entries": ["!yyyyyyyy", "artifact(sha512: $artifact) { entries(first: 1) { edges { node { id } } } }", "entry"],
   "Artifact.releases": ["!yyyyyyyy", "artifact(sha512: $artifact) { releases { url } }", "release"],
   // Of a project that a caller sees, every blob is one that it sees; there is none to go yet.
@@ -115,6 +121,17 @@ export const fields: Record<string, GraphqlRow> = {
     "!.yyy...y",
     "retentionPreview(project: $project) { project artifacts(first: 1) { edges { node { artifact { sha512 } } } } }",
   ],
+  "CacheDriftVariant.artifact": [
+    "!.yyy...y",
+    "cacheDrift(release: $release) { variants { artifact { sha512 } } }",
+    "artifact",
+  ],
+  "CacheDriftVariant.computers": [
+    "!.yyy...y",
+    "cacheDrift(release: $release) { variants { computers(first: 10) { edges { node { reference } } } } }",
+    "computer",
+  ],
+  "Computer.artifacts": ["!.yyyy..y", computer("artifacts(first: 10) { edges { node { sha512 } } }"), "artifact"],
   "Computer.installations": [
     "!.yyyy..y",
     computer("installations(first: 10) { edges { node { softwareRelease { url } } } }"),

@@ -197,6 +197,22 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
   const trustedCertificate = await trust(builder.certificate);
   const distrustedCertificate = await trust((await createSigningKey("another")).certificate);
   const pair = builder.entry({ sha512, software_url: releaseUrl });
+  // Two nodes that run different bytes of the release.
+  for (const [token, built] of [
+    [node, bytes],
+    [otherNode, Buffer.from("built again")],
+  ] as const) {
+    const digest = createHash("sha512").update(built).digest("hex");
+    const metadata = {
+      sha512: digest,
+      software_url: releaseUrl,
+      multiarch: "x86_64-linux-gnu",
+      os: ["debian", "12", ""],
+    };
+    const key = createHash("md5").update(releaseUrl).digest("hex");
+    const body = JSON.stringify([JSON.stringify(metadata), ""]);
+    await fetch(`${system.shacacheUrl}/k/${token}/shadir/${key}`, { method: "PUT", body });
+  }
   await fetch(`${system.shacacheUrl}/k/${owner}/shadir/entry-key`, { method: "PUT", body: pair });
   const { artifact } = await system.graphql<{ artifact: { entries: { edges: [{ node: { id: string } }] } } }>(
     `{ artifact(sha512: "${sha512}") { entries(first: 1) { edges { node { id } } } } }`,
