@@ -24,18 +24,12 @@ export interface UpstreamRun {
   only: readonly string[];
 }
 
-const runner = path.resolve(import.meta.dirname, "../conformance/upstream_over_http.py");
+const scripts = path.resolve(import.meta.dirname, "../conformance");
 const runTimeoutMs = 9 * 60_000;
 const emptiedSchemas = ["catalog", "computer", "monitoring"];
 
 /** Runs slapos.core's own tests against a running system whose database is emptied before each of them. */
 export async function runUpstreamTests(run: UpstreamRun): Promise<UpstreamResult[]> {
-  // The checkout may be closed to the user that runs it, as root's home is.
-  const folder = mkdtempSync("/tmp/su-");
-  const script = path.join(folder, path.basename(runner));
-  copyFileSync(runner, script);
-  chmodSync(folder, 0o755);
-  chmodSync(script, 0o644);
   const reset = await openResetDoor(run.databaseUrl);
   try {
     const settings = {
@@ -46,13 +40,31 @@ export async function runUpstreamTests(run: UpstreamRun): Promise<UpstreamResult
       leftOut: run.leftOut,
       only: run.only,
     };
-    const output = await python(run.toolchain, [script, JSON.stringify(settings)], folder);
+    return await runUpstreamScript("upstream_over_http.py", settings, run.toolchain);
+  } finally {
+    await reset.close();
+  }
+}
+
+/** Runs a script of `test/conformance` with the real clients; it prints a line of JSON for each test. */
+export async function runUpstreamScript(
+  name: string,
+  settings: object,
+  toolchain: PythonToolchain,
+): Promise<UpstreamResult[]> {
+  // The checkout may be closed to the user that runs it, as root's home is.
+  const folder = mkdtempSync("/tmp/su-");
+  const script = path.join(folder, name);
+  copyFileSync(path.join(scripts, name), script);
+  chmodSync(folder, 0o755);
+  chmodSync(script, 0o644);
+  try {
+    const output = await python(toolchain, [script, JSON.stringify(settings)], folder);
     return output
       .split("\n")
       .filter((line) => line.startsWith("{"))
       .map((line) => JSON.parse(line) as UpstreamResult);
   } finally {
-    await reset.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
