@@ -19,6 +19,10 @@ export interface SlaposNodeOptions {
   /** A person's, for `slapos supply` and `slapos request`. */
   clientMasterUrl: string;
   partitionCount: number;
+  /** Where releases are installed, if not in the node's own folder. */
+  softwareRoot?: string;
+  /** More sections of slapos.cfg. */
+  moreConfiguration?: string;
 }
 
 const commandTimeoutMs = 120_000;
@@ -46,6 +50,7 @@ export class SlaposNode {
     this.#write("definition.cfg", this.#definition());
     chmodSync(this.folder, 0o755);
     for (const name of ["", "soft", "inst", "run", "pki"]) this.#own(this.path(name));
+    if (options.softwareRoot) this.#own(options.softwareRoot);
   }
 
   path(...names: string[]): string {
@@ -191,14 +196,14 @@ export class SlaposNode {
   }
 
   #configuration(): string {
-    const { computerId, masterUrl, partitionCount, certificate } = this.#options;
+    const { computerId, masterUrl, partitionCount, certificate, softwareRoot, moreConfiguration } = this.#options;
     const identity = certificate
       ? `key_file = ${this.path("node.key")}\ncert_file = ${this.path("node.crt")}\ncertificate_repository_path = ${this.path("pki")}\n`
       : "";
     return `[slapos]
 computer_id = ${computerId}
 master_url = ${masterUrl}
-${identity}software_root = ${this.path("soft")}
+${identity}software_root = ${softwareRoot ?? this.path("soft")}
 instance_root = ${this.path("inst")}
 root_check = false
 pidfile_software = ${this.path("run/software.pid")}
@@ -219,7 +224,7 @@ ipv4_local_network = 10.0.0.0/16
 partition_base_name = slappart
 user_base_name = slapuser
 tap_base_name = slaptap
-`;
+${moreConfiguration ?? ""}`;
   }
 
   #definition(): string {
