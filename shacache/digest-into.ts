@@ -1,50 +1,90 @@
-import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import { AppError } from "../common/errors.js";
 import type { ReceivedBytes, ReceiveOptions } from "./blob-store.js";
 import { chunkBytes, newChunkKey, tagOf } from "./chunk-digests.js";
+import { Gate } from "./gate.js";
+import { beginHashing } from "./hashing.js";
 
-/** Takes a chunk to the store. The buffer is its own until the promise resolves, and somebody else's after that. */
-export type ChunkSink = (chunk: Buffer, index: number) => Promise<void>;
+/**
+ * Takes a chunk to the store. Begun in the order of the chunks, a few of them at once. The buffer is its own until the
+ * promise resolves, and somebody else's after that.
+ */
+export type ChunkSink = (chunk: Buffer, index: number) => Promise<unknown>;
+
+/** How many chunks of one upload are being hashed and stored while the next one fills. */
+const maxUnderWay = 3;
+/** Each upload has some chunks in memory, so there is a limit to how many are read at once; the others wait their turn. */
+const uploads = new Gate(64, 60_000);
+const maxKeptChunks = 32;
+const keptChunks: Buffer[] = [];
 
 /**
  * Reads a body to its end in whole chunks, hands each to the sink and hashes it meanwhile. It fails at the first byte too
  * many, and at the end if some are missing or the digest is not the named one; the source then stays open, because whoever
  * answers the client drains it first.
  */
-export async function digestInto(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
+export function digestInto(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
+  return uploads.pass(() => digest(stream, options, sink));
+}
+
+async function digest(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
   const { maxSizeBytes, expectedSizeBytes, expectedSha512 } = options;
-  const hash = createHash("sha512");
+  const hashing = beginHashing(expectedSizeBytes);
   const key = newChunkKey();
   const tags: Buffer[] = [];
-  const chunk = Buffer.allocUnsafe(Math.max(1, Math.min(chunkBytes, expectedSizeBytes ?? chunkBytes)));
+  const underWay: Promise<unknown>[] = [];
+  const capacity = Math.min(chunkBytes, expectedSizeBytes ?? chunkBytes);
+  let chunk = takeChunk(capacity);
   let sizeBytes = 0;
   let filled = 0;
 
   const flush = async () => {
-    const bytes = chunk.subarray(0, filled);
-    hash.update(bytes);
-    tags.push(tagOf(key, tags.length, bytes));
-    await sink(bytes, tags.length - 1);
+    const full = chunk;
+    const bytes = full.subarray(0, filled);
+    const index = tags.push(tagOf(key, tags.length, bytes)) - 1;
+    const work = Promise.all([hashing.update(bytes), sink(bytes, index)]).then(() => keepChunk(full));
+    // Whoever waits for it hears of its failure.
+    work.catch(() => undefined);
+    underWay.push(work);
     filled = 0;
+    if (underWay.length >= maxUnderWay) await underWay.shift();
+    chunk = takeChunk(capacity);
   };
-  for await (const piece of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    sizeBytes += piece.length;
-    if (sizeBytes > maxSizeBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`);
-    if (expectedSizeBytes !== undefined && sizeBytes > expectedSizeBytes) throw wrongLength();
-    for (let offset = 0; offset < piece.length; ) {
-      const taken = piece.copy(chunk, filled, offset);
-      filled += taken;
-      offset += taken;
-      if (filled === chunkBytes) await flush();
+  try {
+    for await (const piece of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      sizeBytes += piece.length;
+      if (sizeBytes > maxSizeBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`);
+      if (expectedSizeBytes !== undefined && sizeBytes > expectedSizeBytes) throw wrongLength();
+      for (let offset = 0; offset < piece.length; ) {
+        const taken = piece.copy(chunk, filled, offset);
+        filled += taken;
+        offset += taken;
+        if (filled === chunkBytes) await flush();
+      }
     }
+    if (expectedSizeBytes !== undefined && sizeBytes !== expectedSizeBytes) throw wrongLength();
+    if (filled > 0) await flush();
+    await Promise.all(underWay);
+    const sha512 = await hashing.end();
+    if (expectedSha512 !== undefined && sha512 !== expectedSha512)
+      throw new AppError("DIGEST_MISMATCH", `The bytes have the digest ${sha512}.`);
+    return { sha512, sizeBytes, digests: { key, tags: Buffer.concat(tags) } };
+  } catch (error) {
+    // Nothing is still being written when the store removes what there is.
+    await Promise.allSettled(underWay);
+    void hashing.end().catch(() => undefined);
+    throw error;
   }
-  if (expectedSizeBytes !== undefined && sizeBytes !== expectedSizeBytes) throw wrongLength();
-  if (filled > 0) await flush();
-  const sha512 = hash.digest("hex");
-  if (expectedSha512 !== undefined && sha512 !== expectedSha512)
-    throw new AppError("DIGEST_MISMATCH", `The bytes have the digest ${sha512}.`);
-  return { sha512, sizeBytes, digests: { key, tags: Buffer.concat(tags) } };
+}
+
+/** In memory that the threads share, so that nothing is copied on its way to one. */
+function takeChunk(capacity: number): Buffer {
+  if (capacity < chunkBytes) return Buffer.from(new SharedArrayBuffer(Math.max(1, capacity)));
+  return keptChunks.pop() ?? Buffer.from(new SharedArrayBuffer(chunkBytes));
+}
+
+function keepChunk(chunk: Buffer): void {
+  if (chunk.length === chunkBytes && keptChunks.length < maxKeptChunks) keptChunks.push(chunk);
 }
 
 function wrongLength(): AppError {

@@ -26,6 +26,8 @@ import {
 import { chunkBytes } from "./chunk-digests.js";
 import { digestInto } from "./digest-into.js";
 
+const syncEveryBytes = 32 * 1024 * 1024;
+
 /** Blobs as files under `blobs/ab/<sha512>.<id>`. An upload is written to `incoming/`, made durable, and then renamed. */
 export async function openFileBlobStore(folder: string): Promise<BlobStore> {
   const store = new FileBlobStore(folder);
@@ -68,7 +70,18 @@ class FileBlobStore implements BlobStore {
   async #write(name: string, stream: Readable, options: ReceiveOptions) {
     const file = await open(name, "wx", 0o644);
     try {
-      const received = await digestInto(stream, options, (chunk, index) => writeAll(file, chunk, index * chunkBytes));
+      let unsyncedBytes = 0;
+      let syncing: Promise<void> = Promise.resolve();
+      const received = await digestInto(stream, options, async (chunk, index) => {
+        await writeAll(file, chunk, index * chunkBytes);
+        unsyncedBytes += chunk.length;
+        if (unsyncedBytes < syncEveryBytes) return;
+        unsyncedBytes = 0;
+        // The disk writes while more comes, so that little is left to wait for at the end.
+        syncing = syncing.then(() => file.datasync());
+        syncing.catch(() => undefined);
+      });
+      await syncing;
       await file.datasync();
       return received;
     } finally {

@@ -95,7 +95,11 @@ class S3BlobStore implements BlobStore {
     const id = randomUUID();
     const upload = new S3Upload(this.#client, this.#bucket, `blobs/${id}`, options.expectedSizeBytes);
     try {
-      const received = await digestInto(stream, options, (chunk) => upload.add(chunk));
+      let adding = Promise.resolve();
+      const received = await digestInto(stream, options, (chunk) => {
+        adding = adding.then(() => upload.add(chunk));
+        return adding;
+      });
       if (upload.isMultipart) {
         await upload.complete();
         return { ...received, location: id };

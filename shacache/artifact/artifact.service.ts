@@ -8,6 +8,7 @@ import type { BlobStore, ByteRange, ReceivedBlob } from "../blob-store.js";
 import type { UploadLimits } from "../cache-policy/upload-limits.js";
 import type { ChunkDigests } from "../chunk-digests.js";
 import { digestStored } from "../digest-stored.js";
+import { Gate } from "../gate.js";
 import type { ReadCounts } from "../statistics/read-counts.js";
 import { CorruptBlobError, openVerified, type VerifiedBlob } from "../verified-read.js";
 import { ArtifactEntity } from "./artifact.entity.js";
@@ -20,6 +21,9 @@ export const sha512Pattern = /^[0-9a-f]{128}$/;
 export const anonymous = "anonymous";
 
 const maxBlobBytes = 64 * 1024 ** 3;
+/** A reader of a large blob has some chunks in memory, so there is a limit to them; within a minute the client gives up. */
+const readers = new Gate(256, 45_000);
+const smallBytes = 256 * 1024;
 
 export interface Upload {
   expectedSizeBytes?: number;
@@ -160,8 +164,14 @@ export class ArtifactService {
     try {
       const digests = known.digests ?? (await this.#digestOnce(sha512, known));
       if (digests === null) return null;
-      const opened = await openVerified(this.#blobs, { ...known, digests }, range);
-      return opened && { ...opened, sizeBytes, chunks: this.#guard(sha512, known, opened.chunks) };
+      const leave = sizeBytes > smallBytes ? await readers.enter() : () => undefined;
+      const opened = await openVerified(this.#blobs, { ...known, digests }, range).catch((error) => {
+        leave();
+        throw error;
+      });
+      if (opened === null) leave();
+      const close = () => opened?.close().finally(leave) ?? Promise.resolve();
+      return opened && { sizeBytes, close, chunks: this.#guard(sha512, known, opened.chunks) };
     } catch (error) {
       if (!(error instanceof CorruptBlobError)) throw error;
       await this.quarantine(sha512, known.location, error.message);
