@@ -69,6 +69,7 @@ const environment = z.object({
       error: "one of trace, debug, info, warn, error, fatal, silent",
     })
     .default("info"),
+  SLAPGRAPH_EVENT_RETENTION_DAYS: whole(1, 3650, "a number of days from 1 to 3650").default(7),
   SLAPGRAPH_SUBGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
   SLAPGRAPH_SUBGRAPH_PORT: port.default(0),
   SLAPGRAPH_IDENTITY_URL: httpUrl.optional(),
@@ -122,6 +123,8 @@ export interface Config {
   /** How long the audit trail goes back. */
   auditDays: number;
   logLevel: string;
+  /** How long events are kept for subscribers that resume. */
+  eventRetentionMs: number;
   /** Where a subgraph listens when it runs apart from the gateway. */
   subgraphHost: string;
   subgraphPort: number;
@@ -198,6 +201,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     },
     auditDays: value.SLAPGRAPH_AUDIT_DAYS,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
+    eventRetentionMs: value.SLAPGRAPH_EVENT_RETENTION_DAYS * 86_400_000,
     subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
     subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,
     subgraphUrls: Object.fromEntries(urls.filter(([, text]) => text !== undefined)) as Config["subgraphUrls"],

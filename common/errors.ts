@@ -15,6 +15,12 @@ export const errorTable = {
     "Events after this cursor are no longer kept, or belong to another log.",
     "Read the present state by query, then subscribe without a cursor.",
   ),
+  SUBSCRIBER_TOO_SLOW: row(
+    408,
+    true,
+    "The subscriber read nothing of its stream for too long.",
+    "Subscribe again with the last cursor that was read: nothing is missed.",
+  ),
   ALREADY_EXISTS: row(409, false, "Something with this name exists.", "Choose another name, or change that one."),
   REVISION_CONFLICT: row(409, true, "It was changed since it was read.", "Read it again and decide again."),
   STATE_CONFLICT: row(409, false, "Its present state does not allow this.", "Read its state; the message says why."),

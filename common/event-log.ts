@@ -1,4 +1,3 @@
-import { EventEmitter } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
 import { Client } from "pg";
@@ -64,7 +63,8 @@ const retryBaseMs = 100;
 const retryLimitMs = 5_000;
 const deadlockRetries = 5;
 const dropStepSize = 1_000;
-const retentionMs = 7 * 24 * 3_600_000;
+export const defaultRetentionMs = 7 * 24 * 3_600_000;
+const firstRetentionMs = 60_000;
 const retentionIntervalMs = 3_600_000;
 
 /**
@@ -78,7 +78,9 @@ export class EventLog {
   readonly #orm: MikroORM;
   readonly #url: string;
   readonly #log: Logger;
-  readonly #changed = new EventEmitter().setMaxListeners(0);
+  readonly #retentionMs: number;
+  /** Who waits for the horizon to move, or for the end. */
+  readonly #waiting = new Set<() => void>();
   readonly #stopping = new AbortController();
   readonly #running: Promise<void>[] = [];
   readonly #watch = new SettlementWatch();
@@ -91,13 +93,14 @@ export class EventLog {
   #wakeTail: () => void = () => undefined;
   #hintPending = false;
 
-  private constructor(orm: MikroORM, url: string, log: Logger) {
+  private constructor(orm: MikroORM, url: string, log: Logger, retentionMs: number) {
+    this.#retentionMs = retentionMs;
     this.#orm = orm;
     this.#url = url;
     this.#log = log;
   }
 
-  static async open(url: string, log: Logger): Promise<EventLog> {
+  static async open(url: string, log: Logger, retentionMs = defaultRetentionMs): Promise<EventLog> {
     const orm = await openDatabase({
       url,
       schema: "event_log",
@@ -106,7 +109,7 @@ export class EventLog {
       poolSize: 4,
       log,
     });
-    const eventLog = new EventLog(orm, url, log);
+    const eventLog = new EventLog(orm, url, log, retentionMs);
     try {
       await eventLog.#start();
     } catch (error) {
@@ -222,11 +225,11 @@ export class EventLog {
     signal.throwIfAborted();
     if (this.isStopping) throw stopping();
     if (this.#horizon > position) return true;
-    // A plain timer and listeners, all taken back: this runs twice a second for every subscriber.
+    // A plain timer and a set, all taken back: this runs twice a second for every subscriber.
     return new Promise<boolean>((resolve, reject) => {
       const finish = (settle: () => void) => {
         clearTimeout(timer);
-        this.#changed.off("moved", onMoved);
+        this.#waiting.delete(onMoved);
         signal.removeEventListener("abort", onAbort);
         settle();
       };
@@ -236,7 +239,7 @@ export class EventLog {
       };
       const onAbort = () => finish(() => reject(signal.reason));
       const timer = setTimeout(() => finish(() => resolve(false)), timeoutMs);
-      this.#changed.on("moved", onMoved);
+      this.#waiting.add(onMoved);
       signal.addEventListener("abort", onAbort);
     });
   }
@@ -254,7 +257,7 @@ export class EventLog {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#wakeTail();
-    this.#changed.emit("moved");
+    this.#tellMoved();
     await Promise.all(this.#running);
   }
 
@@ -328,9 +331,13 @@ export class EventLog {
       this.#lookedUpTo = settled;
       // The horizon is an event, not a mere position: what a crash makes the sequence give out again is never below it.
       this.#horizon = added ?? this.#horizon;
-      if (added !== null) this.#changed.emit("moved");
+      if (added !== null) this.#tellMoved();
     }
     return this.#watch.isWaiting;
+  }
+
+  #tellMoved(): void {
+    for (const tell of [...this.#waiting]) tell();
   }
 
   /** A reader that starts has read whatever is settled by now. */
@@ -409,13 +416,13 @@ export class EventLog {
     }
   }
 
-  /** Keeps a week of events. */
+  /** Drops what is older than events are kept. */
   async #retain(): Promise<void> {
     const { signal } = this.#stopping;
-    while (!signal.aborted) {
+    for (let waitMs = firstRetentionMs; !signal.aborted; waitMs = retentionIntervalMs) {
       try {
-        await delay(retentionIntervalMs, undefined, { signal, ref: false });
-        await this.dropBefore(new Date(Date.now() - retentionMs));
+        await delay(waitMs, undefined, { signal, ref: false });
+        await this.dropBefore(new Date(Date.now() - this.#retentionMs));
       } catch (error) {
         if (!signal.aborted) this.#log.warn({ err: error }, "old events were not dropped; the next round tries again");
       }

@@ -43,7 +43,7 @@ export async function openResources(config: Config, log: Logger): Promise<Resour
       databaseUrl = postgres.url;
     }
     const adminToken = await readAdminToken(config.dataDir, config.adminToken);
-    const eventLog = await EventLog.open(databaseUrl, log);
+    const eventLog = await EventLog.open(databaseUrl, log, config.eventRetentionMs);
     closer.add("event log", () => eventLog.close());
     const audit = new AuditTrail(eventLog.orm, config.auditDays, log);
     const revocations = await RevocationList.open(eventLog.orm, eventLog, log);

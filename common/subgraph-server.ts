@@ -23,6 +23,8 @@ export interface SubgraphServerOptions {
   checkReady: () => Promise<unknown>;
 }
 
+/** Longer than the gateway waits for a client that reads nothing, whose stream it does not read meanwhile. */
+const keepAliveMs = 60_000;
 const maxBodyBytes = 4 * 1024 * 1024;
 
 /** A subgraph on its own: Apollo Server over HTTP, subscriptions over WebSocket. It verifies the caller's token itself. */
@@ -73,6 +75,7 @@ export async function serveSubgraph(options: SubgraphServerOptions): Promise<Doo
       },
     },
     sockets,
+    keepAliveMs,
   );
 
   function contextOf(caller: Caller | undefined, requestId: string): SubgraphContext {

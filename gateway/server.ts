@@ -18,7 +18,7 @@ import {
   remoteExecutor,
   type SubgraphExecutor,
 } from "./transport.js";
-import { readBody, sendWebResponse, toWebRequest } from "./web.js";
+import { isEventStream, readBody, sendWebResponse, toWebRequest } from "./web.js";
 import { serveWebSocket } from "./websocket.js";
 
 export interface RemoteSubgraph {
@@ -134,7 +134,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const body = request.method === "GET" ? null : await readBody(request);
       const webRequest = toWebRequest(request, body, gone.signal);
       const result = await runtime.fetch(webRequest, { caller, authorization, requestId } as never);
-      if (result.headers.get("content-type")?.startsWith("text/event-stream")) {
+      if (isEventStream(result)) {
         streams.add(response);
         response.once("close", () => streams.delete(response));
       }
@@ -173,7 +173,6 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       for (const stream of streams) stream.end();
       await closed;
       await runtime[Symbol.asyncDispose]();
-      await Promise.all(remotes.map((remote) => remote.close()));
     },
   };
 }

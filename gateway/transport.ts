@@ -1,11 +1,10 @@
 import { type DocumentNode, type ExecutionResult, GraphQLError, parse, print } from "graphql";
-import { type Client, createClient } from "graphql-ws";
-import WebSocket from "ws";
 import { AppError, toAppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
 import type { SubscriptionStep } from "./each-event.js";
+import { RemoteSubscription } from "./remote-subscription.js";
 
 /** What the gateway knows of a request, made once per request or connection and handed to every subgraph call. */
 export interface GatewayContext {
@@ -28,7 +27,6 @@ export type SubgraphExecutor = (request: SubgraphRequest) => Promise<ExecutionRe
 
 const requestTimeoutMs = 30_000;
 const readyTimeoutMs = 1_500;
-const maxCachedClients = 1_000;
 
 /** A subgraph in this process: no network hop, and the caller is the one that the gateway has verified. */
 export function localExecutor(subgraph: Subgraph, log: Logger): SubgraphExecutor {
@@ -44,34 +42,15 @@ export interface RemoteExecutor {
   execute: SubgraphExecutor;
   /** Throws while the subgraph is not ready. */
   checkReady: () => Promise<void>;
-  close: () => Promise<void>;
 }
 
 /** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
 export function remoteExecutor(name: string, url: string): RemoteExecutor {
   const printed = new WeakMap<DocumentNode, string>();
-  const clients = new Map<string, Client>();
   const text = (document: DocumentNode) => {
     const query = printed.get(document) ?? print(document);
     printed.set(document, query);
     return query;
-  };
-  const clientOf = ({ authorization, requestId }: GatewayContext) => {
-    const known = clients.get(authorization);
-    if (known) return known;
-    const client = createClient({
-      url: url.replace(/^http/, "ws"),
-      webSocketImpl: WebSocket,
-      lazy: true,
-      lazyCloseTimeout: 3_000,
-      retryAttempts: 0,
-      connectionParams: { authorization, requestId },
-      on: { closed: () => clients.delete(authorization) },
-    });
-    if (clients.size >= maxCachedClients)
-      throw new AppError("UNAVAILABLE", "Too many subscribers just now. Try again later.");
-    clients.set(authorization, client);
-    return client;
   };
   const query = async ({ document, variables, operationName, context }: SubgraphRequest): Promise<ExecutionResult> => {
     try {
@@ -94,19 +73,14 @@ export function remoteExecutor(name: string, url: string): RemoteExecutor {
       return { data: null, errors: [unavailable(name, error)] };
     }
   };
-  async function* subscribe({
-    document,
-    variables,
-    operationName,
-    context,
-  }: SubgraphRequest): AsyncGenerator<ExecutionResult> {
-    try {
-      const request = { query: text(document), variables: variables ?? null, operationName: operationName ?? null };
-      yield* clientOf(context).iterate(request) as AsyncIterable<ExecutionResult>;
-    } catch (error) {
-      yield { errors: [unavailable(name, error)] };
-    }
-  }
+  const subscribe = ({ document, variables, operationName, context }: SubgraphRequest) => {
+    return new RemoteSubscription({
+      url,
+      connectionParams: { authorization: context.authorization, requestId: context.requestId },
+      payload: { query: text(document), variables: variables ?? null, operationName: operationName ?? null },
+      toResult: (error) => ({ errors: [unavailable(name, error)] }),
+    });
+  };
   return {
     execute: async (request) => (request.isSubscription ? subscribe(request) : query(request)),
     checkReady: async () => {
@@ -114,9 +88,6 @@ export function remoteExecutor(name: string, url: string): RemoteExecutor {
       const response = await fetch(new URL("/readyz", url), { signal }).catch(() => null);
       await response?.body?.cancel();
       if (!response?.ok) throw new AppError("UNAVAILABLE", `The subgraph ${name} does not answer just now.`);
-    },
-    close: async () => {
-      await Promise.all([...clients.values()].map((client) => client.dispose()));
     },
   };
 }

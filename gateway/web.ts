@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import type http from "node:http";
 import { AppError } from "../common/errors.js";
+import { farewellMs, stallMs, tooSlow } from "./reader-watch.js";
 
 /** Between node:http and the WHATWG Request and Response that the runtime speaks. */
 
@@ -43,7 +44,7 @@ export function toWebRequest(request: http.IncomingMessage, body: Buffer | null,
   });
 }
 
-/** Streams the answer at the client's pace: a stream that is not read is not pulled. */
+/** Streams the answer at the client's pace: a stream that is not read is not pulled, and ends with a reason after a while. */
 export async function sendWebResponse(answer: Response, response: http.ServerResponse): Promise<void> {
   response.writeHead(answer.status, Object.fromEntries(answer.headers));
   if (answer.body) {
@@ -52,8 +53,40 @@ export async function sendWebResponse(answer: Response, response: http.ServerRes
     response.flushHeaders();
     for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
       if (response.destroyed || response.writableEnded) return;
-      if (!response.write(chunk.value)) await Promise.race([once(response, "drain"), once(response, "close")]);
+      if (response.write(chunk.value) || (await readsOn(response))) continue;
+      void reader.cancel().catch(() => undefined);
+      return sendAway(response, answer);
     }
   }
   response.end();
+}
+
+export function isEventStream(answer: Response): boolean {
+  return answer.headers.get("content-type")?.startsWith("text/event-stream") ?? false;
+}
+
+/** False when the client has taken nothing for so long that it is not waited for any more. */
+async function readsOn(response: http.ServerResponse): Promise<boolean> {
+  const stalled = new AbortController();
+  const timer = setTimeout(() => stalled.abort(), stallMs);
+  try {
+    const { signal } = stalled;
+    await Promise.race([once(response, "drain", { signal }), once(response, "close", { signal })]);
+    return true;
+  } catch {
+    return !stalled.signal.aborted;
+  } finally {
+    clearTimeout(timer);
+    stalled.abort();
+  }
+}
+
+/** Lies behind what was not read yet, so that a client that goes on soon learns why its stream ended. */
+function sendAway(response: http.ServerResponse, answer: Response): void {
+  if (isEventStream(answer)) {
+    const { code, message } = tooSlow();
+    const result = JSON.stringify({ errors: [{ message, extensions: { code, retryable: true } }] });
+    response.end(`event: next\ndata: ${result}\n\nevent: complete\ndata:\n\n`);
+  } else response.end();
+  setTimeout(() => response.destroy(), farewellMs).unref();
 }

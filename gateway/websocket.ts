@@ -6,6 +6,7 @@ import { toAppError } from "../common/errors.js";
 import { requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
+import { ReaderWatch } from "./reader-watch.js";
 import type { GatewayContext } from "./transport.js";
 
 interface Connection extends Record<PropertyKey, unknown> {
@@ -20,11 +21,13 @@ export type AnswerOperation = (params: unknown, context: GatewayContext) => Prom
 const checkIntervalMs = 500;
 /** graphql-ws wants a document to see which function to call; the runtime behind both parses the real one. */
 const anyOperation = parse("{ __typename }");
+/** graphql-ws would cut who does not answer its pings without a word. */
+const withoutPings = 0;
 const maxMessageBytes = 1024 * 1024;
 
 /**
  * graphql-transport-ws at `/graphql`. The token comes in the connection's init message, or in the upgrade's Authorization
- * header; a connection whose token stops being good is closed with 4403 within a second.
+ * header; a connection whose token stops being good is closed with 4403 within a second, one that nobody reads with 1013.
  */
 export function serveWebSocket(
   server: http.Server,
@@ -34,6 +37,7 @@ export function serveWebSocket(
 ): { close: () => Promise<void> } {
   const sockets = new WebSocketServer({ server, path: "/graphql", maxPayload: maxMessageBytes });
   const contexts = new Map<WebSocket, GatewayContext>();
+  const readers = new ReaderWatch();
   const running = useServer<Record<string, unknown>, Connection>(
     {
       onConnect: async (ctx) => {
@@ -48,6 +52,10 @@ export function serveWebSocket(
             requestId: requestIdOf(ctx.extra.request.headers["x-request-id"]),
           };
           contexts.set(ctx.extra.socket, ctx.extra.context);
+          readers.add(ctx.extra.socket, () => {
+            for (const stream of Object.values(ctx.subscriptions))
+              if (stream && "return" in stream) void stream.return(0);
+          });
           ctx.extra.socket.once("close", () => contexts.delete(ctx.extra.socket));
           return true;
         } catch (error) {
@@ -68,8 +76,10 @@ export function serveWebSocket(
       },
     },
     sockets,
+    withoutPings,
   );
   const check = setInterval(() => {
+    readers.check();
     for (const [socket, { caller }] of contexts) {
       try {
         tokens.assertStillValid(caller);
