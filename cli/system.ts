@@ -3,6 +3,8 @@ import { type Config, slapUrlOf } from "../common/config.js";
 import type { Closer } from "../common/lifecycle.js";
 import type { Logger } from "../common/log.js";
 import { openResources } from "../common/resources.js";
+import { limitsOf } from "../gateway/limits/gateway-limits.js";
+import { readTrustedDocuments } from "../gateway/limits/trusted-documents.js";
 import { startGateway } from "../gateway/server.js";
 import { startShacache } from "../shacache/door.js";
 import { openShacache } from "../shacache/server.js";
@@ -55,7 +57,7 @@ async function openDoors(
   for (const subgraph of subgraphs) subgraph.startConsumers();
   closer.add("consumers", () => eventLog.stop());
 
-  const shared = { host: config.host, audit, tokens, log };
+  const shared = { host: config.host, maxConnections: config.limits.connections, audit, tokens, log };
   const slapDoor = await opened(
     closer,
     "SLAP door",
@@ -99,6 +101,9 @@ async function openDoors(
       ...shared,
       port: config.gatewayPort,
       subgraphs: subgraphs.map((one) => auditMutations(one.subgraph, audit)),
+      limits: limitsOf(config),
+      trustedDocuments:
+        config.trustedDocuments === undefined ? undefined : readTrustedDocuments(config.trustedDocuments),
       checkReady,
     }),
   );

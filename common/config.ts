@@ -18,6 +18,9 @@ const seconds = z.coerce.number({ error: accepted }).int(accepted).min(1, accept
 const whole = (least: number, most: number, accepts: string) =>
   z.coerce.number({ error: accepts }).int(accepts).min(least, accepts).max(most, accepts);
 
+/** A limit: it can be raised as far as anybody wants, but not be without a number. */
+const count = (otherwise: number) => whole(1, 1_000_000_000, "a whole number from 1 to 1000000000").default(otherwise);
+
 const flag = z
   .string()
   .transform((text) => text.trim().toLowerCase())
@@ -64,6 +67,16 @@ const environment = z.object({
     .optional(),
   SLAPGRAPH_SHACACHE_OPEN_WRITES: flag.default(false),
   SLAPGRAPH_AUDIT_DAYS: whole(1, 36_500, "whole days from 1 to 36500").default(365),
+  SLAPGRAPH_MAX_DEPTH: count(20),
+  SLAPGRAPH_MAX_ALIASES: count(50),
+  SLAPGRAPH_MAX_TOKENS: count(4_000),
+  SLAPGRAPH_MAX_COST: count(50_000),
+  SLAPGRAPH_MAX_BODY_KIB: count(1_024),
+  SLAPGRAPH_MAX_OPERATION_SECONDS: count(30),
+  SLAPGRAPH_MAX_SUBSCRIPTIONS: count(2_000),
+  SLAPGRAPH_MAX_CONNECTIONS: count(10_000),
+  SLAPGRAPH_INTROSPECTION: flag.default(true),
+  SLAPGRAPH_TRUSTED_DOCUMENTS: z.string().optional(),
   SLAPGRAPH_LOG_LEVEL: z
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
       error: "one of trace, debug, info, warn, error, fatal, silent",
@@ -97,6 +110,18 @@ export interface S3Config {
   bucket: string;
 }
 
+export interface Limits {
+  depth: number;
+  aliases: number;
+  tokens: number;
+  cost: number;
+  bodyBytes: number;
+  operationMs: number;
+  subscriptionsPerCaller: number;
+  /** Of each door. */
+  connections: number;
+}
+
 /** What every process shares. Each service's own `config.ts` picks from it. */
 export interface Config {
   dataDir: string;
@@ -120,6 +145,12 @@ export interface Config {
   scrubMebibytesPerSecond: number;
   /** Caches that are asked, in order, for blobs and for entries that are not here. */
   upstreams: { blobs: string[]; entries: string[]; waitMs: number };
+  /** What is refused where somebody asks for too much (docs/limits.md). */
+  limits: Limits;
+  /** Whether the gateway tells its schema. */
+  introspection: boolean;
+  /** The folder of the documents that the gateway answers; it answers any without. */
+  trustedDocuments: string | undefined;
   /** How long the audit trail goes back. */
   auditDays: number;
   logLevel: string;
@@ -199,6 +230,18 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       entries: value.SLAPGRAPH_SHADIR_UPSTREAMS,
       waitMs: value.SLAPGRAPH_UPSTREAM_WAIT_SECONDS * 1000,
     },
+    limits: {
+      depth: value.SLAPGRAPH_MAX_DEPTH,
+      aliases: value.SLAPGRAPH_MAX_ALIASES,
+      tokens: value.SLAPGRAPH_MAX_TOKENS,
+      cost: value.SLAPGRAPH_MAX_COST,
+      bodyBytes: value.SLAPGRAPH_MAX_BODY_KIB * 1024,
+      operationMs: value.SLAPGRAPH_MAX_OPERATION_SECONDS * 1000,
+      subscriptionsPerCaller: value.SLAPGRAPH_MAX_SUBSCRIPTIONS,
+      connections: value.SLAPGRAPH_MAX_CONNECTIONS,
+    },
+    introspection: value.SLAPGRAPH_INTROSPECTION,
+    trustedDocuments: value.SLAPGRAPH_TRUSTED_DOCUMENTS,
     auditDays: value.SLAPGRAPH_AUDIT_DAYS,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
     eventRetentionMs: value.SLAPGRAPH_EVENT_RETENTION_DAYS * 86_400_000,

@@ -19,17 +19,25 @@ export interface DoorOptions {
   tls?: { key: string; cert: string; ca: string };
   /** Throws while something that the door needs does not answer. */
   checkReady: () => Promise<unknown>;
+  /** How many connections it has at a time; what comes beyond is told so, and closed. */
+  maxConnections?: number | undefined;
+  /** How long a client may take for a request's headers, counted from when it connects. */
+  headersTimeoutMs?: number;
   log: Logger;
 }
 
 export interface Door {
   url: string;
   server: http.Server;
+  /** Whether it has more connections than it may. */
+  isFull(): boolean;
   close(): Promise<void>;
 }
 
 const drainTimeoutMs = 5_000;
 const readyTimeoutMs = 2_000;
+/** Beyond the limit so many are still told why; the rest is cut without a word. */
+const toldWhy = 100;
 
 export const metrics = new Registry();
 collectDefaultMetrics({ register: metrics });
@@ -37,6 +45,9 @@ collectDefaultMetrics({ register: metrics });
 /** A node:http server with `/livez`, `/readyz` and `/metrics`; what it closes, it drains first. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   let stopping = false;
+  const { maxConnections = 10_000, headersTimeoutMs = 60_000 } = options;
+  const sockets = new Set<Socket>();
+  const isFull = () => sockets.size > maxConnections;
   let isReady = true;
   /** Said at each change, not at each of the many times that a balancer asks. */
   const noteReadiness = (error?: unknown) => {
@@ -51,20 +62,26 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
       return void answerReadiness(options, stopping, response, noteReadiness);
     if (request.method === "GET" && path === "/metrics") return void answerMetrics(response);
     if (stopping) response.setHeader("connection", "close");
+    if (isFull()) {
+      response.setHeader("connection", "close");
+      response.setHeader("retry-after", "5");
+      return sendText(response, 503, "CONNECTION_LIMIT: the door has too many connections. Try again later.\n");
+    }
     return options.handler(request, response);
   };
   // A connection without a certificate, or with a wrong one, is answered: by the handler, with a code.
+  const checking = { connectionsCheckingInterval: Math.min(headersTimeoutMs, 10_000) };
   const server = options.tls
     ? https.createServer(
-        { ...options.tls, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.2" },
+        { ...options.tls, ...checking, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.2" },
         listener,
       )
-    : http.createServer(listener);
+    : http.createServer(checking, listener);
   // Long uploads and event streams have no total time limit; what stalls is cut by whoever reads it.
   server.requestTimeout = 0;
-  server.headersTimeout = 60_000;
+  server.headersTimeout = headersTimeoutMs;
   server.keepAliveTimeout = 65_000;
-  const sockets = new Set<Socket>();
+  server.maxConnections = maxConnections + toldWhy;
   server.on("connection", (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -78,6 +95,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   return {
     url: `${options.tls ? "https" : "http"}://${host}:${port}`,
     server,
+    isFull,
     close: async () => {
       stopping = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));

@@ -13,11 +13,13 @@ import { TokenAuthority } from "./identity.js";
 import { Closer } from "./lifecycle.js";
 import type { Logger } from "./log.js";
 import { RevocationList } from "./revocations.js";
+import { ServiceKey } from "./service-key.js";
 import { SigningKeys } from "./signing-keys.js";
 import type { SubgraphResources } from "./subgraph-service.js";
 
 export interface Resources extends SubgraphResources {
   adminToken: string;
+  serviceKey: ServiceKey;
   closer: Closer;
 }
 
@@ -51,8 +53,21 @@ export async function openResources(config: Config, log: Logger): Promise<Resour
     const signingKeys = await SigningKeys.open(config.dataDir, log);
     closer.add("signing keys", () => signingKeys.close());
     const tokens = new TokenAuthority(signingKeys, adminToken, revocations.isRevoked);
+    const serviceKey = await ServiceKey.open(config.dataDir);
     const certificates = await readCertificateAuthority(config.dataDir);
-    return { databaseUrl, eventLog, audit, signingKeys, tokens, revocations, certificates, log, adminToken, closer };
+    return {
+      databaseUrl,
+      eventLog,
+      audit,
+      signingKeys,
+      tokens,
+      revocations,
+      certificates,
+      log,
+      adminToken,
+      serviceKey,
+      closer,
+    };
   } catch (error) {
     await closer.close(log);
     throw error;

@@ -44,6 +44,7 @@ export function runSubgraph(
     const server = await serveSubgraph({
       subgraph: auditMutations(service.subgraph, resources.audit),
       tokens: resources.tokens,
+      serviceKey: resources.serviceKey,
       host: config.subgraphHost,
       port: config.subgraphPort,
       portVariable: "SLAPGRAPH_SUBGRAPH_PORT",

@@ -11,11 +11,14 @@ import { AppError, toAppError } from "./errors.js";
 import { type Door, openDoor, requestIdOf } from "./http-door.js";
 import type { Caller, TokenAuthority } from "./identity.js";
 import type { Logger } from "./log.js";
+import { readBody } from "./request-body.js";
+import { type ServiceKey, serviceHeader } from "./service-key.js";
 import { type Subgraph, type SubgraphContext, subscribeFresh, toPublicError, withPublicErrors } from "./subgraph.js";
 
 export interface SubgraphServerOptions {
   subgraph: Subgraph;
   tokens: TokenAuthority;
+  serviceKey: ServiceKey;
   host: string;
   port: number;
   portVariable: string;
@@ -27,9 +30,12 @@ export interface SubgraphServerOptions {
 const keepAliveMs = 60_000;
 const maxBodyBytes = 4 * 1024 * 1024;
 
-/** A subgraph on its own: Apollo Server over HTTP, subscriptions over WebSocket. It verifies the caller's token itself. */
+/**
+ * A subgraph on its own: Apollo Server over HTTP, subscriptions over WebSocket. It answers the gateway only, and verifies the
+ * caller's token itself.
+ */
 export async function serveSubgraph(options: SubgraphServerOptions): Promise<Door> {
-  const { subgraph, tokens, log } = options;
+  const { subgraph, tokens, serviceKey, log } = options;
   const apollo = new ApolloServer<SubgraphContext>({
     schema: subgraph.schema,
     introspection: true,
@@ -53,12 +59,18 @@ export async function serveSubgraph(options: SubgraphServerOptions): Promise<Doo
     log,
     handler: (request, response) => void answer(request, response),
   });
-  const sockets = new WebSocketServer({ server: door.server, path: "/graphql", maxPayload: maxBodyBytes });
+  const sockets = new WebSocketServer({
+    server: door.server,
+    path: "/graphql",
+    maxPayload: maxBodyBytes,
+    perMessageDeflate: false,
+  });
   const running = useServer<Record<string, unknown>, { caller?: Caller }>(
     {
       schema: subgraph.schema,
       onConnect: async (ctx) => {
-        const { authorization } = ctx.connectionParams ?? {};
+        const { authorization, service } = ctx.connectionParams ?? {};
+        if (!serviceKey.isGood(service)) return false;
         try {
           ctx.extra.caller = await tokens.verifyAuthorization(typeof authorization === "string" ? authorization : null);
           return true;
@@ -88,6 +100,8 @@ export async function serveSubgraph(options: SubgraphServerOptions): Promise<Doo
     try {
       if ((request.url ?? "").split("?", 1)[0] !== "/graphql")
         throw new AppError("NOT_FOUND", "The subgraph is at /graphql.");
+      if (!serviceKey.isGood(request.headers[serviceHeader]))
+        throw new AppError("FORBIDDEN", "A subgraph answers the gateway only.");
       const caller = await tokens.verifyAuthorization(request.headers.authorization);
       const headers = new HeaderMap();
       for (const [name, value] of Object.entries(request.headers))
@@ -141,15 +155,9 @@ export async function serveSubgraph(options: SubgraphServerOptions): Promise<Doo
 }
 
 async function readJson(request: http.IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > maxBodyBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A request has up to ${maxBodyBytes} bytes.`);
-    chunks.push(chunk);
-  }
+  const body = await readBody(request, maxBodyBytes);
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return JSON.parse(body.toString("utf8"));
   } catch (error) {
     throw new AppError("BAD_USER_INPUT", `The body is not JSON: ${(error as Error).message}`);
   }

@@ -5,27 +5,27 @@ import { AppError, toAppError } from "../common/errors.js";
 import { type Door, openDoor, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
+import { readBody } from "../common/request-body.js";
 import type { Subgraph } from "../common/subgraph.js";
 import { composeSupergraph } from "./compose.js";
 import { executeEachEvent } from "./each-event.js";
 import { publicErrors } from "./errors.plugin.js";
 import { graphiqlPage } from "./graphiql.js";
+import { defaultLimits, type GatewayLimits } from "./limits/gateway-limits.js";
+import { operationLimits } from "./limits/operation-limits.plugin.js";
+import { checkTrustedDocuments, type TrustedDocuments } from "./limits/trusted-documents.js";
+import { onlyTrusted } from "./limits/trusted-documents.plugin.js";
 import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
 import {
   findEntities,
   type GatewayContext,
   localExecutor,
+  type RemoteSubgraph,
   remoteExecutor,
   type SubgraphExecutor,
 } from "./transport.js";
-import { isEventStream, readBody, sendWebResponse, toWebRequest } from "./web.js";
+import { isEventStream, sendWebResponse, toWebRequest } from "./web.js";
 import { serveWebSocket } from "./websocket.js";
-
-export interface RemoteSubgraph {
-  name: string;
-  url: string;
-  sdl: string;
-}
 
 export interface GatewayOptions {
   host: string;
@@ -34,19 +34,24 @@ export interface GatewayOptions {
   /** Those of this process, or those at a URL. */
   subgraphs: (Subgraph | RemoteSubgraph)[];
   checkReady: () => Promise<unknown>;
+  limits?: GatewayLimits;
+  maxConnections?: number | undefined;
+  /** The only ones that are answered, where they are given. */
+  trustedDocuments?: TrustedDocuments | undefined;
   log: Logger;
 }
 
 /** Door 1: one graph out of the subgraphs, over HTTP, Server-Sent Events and WebSocket. */
 export async function startGateway(options: GatewayOptions): Promise<Door> {
-  const { tokens, log } = options;
+  const { tokens, trustedDocuments, log } = options;
+  const limits = options.limits ?? defaultLimits;
   const executors = new Map<string, SubgraphExecutor>();
   const remotes = options.subgraphs.flatMap((subgraph) => {
     if (!("url" in subgraph)) {
       executors.set(subgraph.name, localExecutor(subgraph, log));
       return [];
     }
-    const remote = remoteExecutor(subgraph.name, subgraph.url);
+    const remote = remoteExecutor(subgraph);
     executors.set(subgraph.name, remote.execute);
     return [remote];
   });
@@ -86,7 +91,11 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     supergraph,
     unifiedGraphHandler: handleUnifiedGraph as never,
     transports: { http: transport, ws: transport } as never,
-    plugins: () => [publicErrors(log) as never],
+    plugins: () => [
+      ...(trustedDocuments ? [onlyTrusted(trustedDocuments) as never] : []),
+      operationLimits(limits) as never,
+      publicErrors(limits.introspection, log) as never,
+    ],
     landingPage: false,
     graphiql: false,
     logging: false,
@@ -95,19 +104,22 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     requestId: false,
   });
   // A WebSocket client that came before this would be told that there is no schema.
-  await runtime.getSchema();
+  const schema = await runtime.getSchema();
+  if (trustedDocuments) checkTrustedDocuments(trustedDocuments, schema);
   const door = await openDoor({
     name: "GraphQL",
     host: options.host,
     port: options.port,
     portVariable: "SLAPGRAPH_GATEWAY_PORT",
     checkReady: () => Promise.all([options.checkReady(), ...remotes.map((remote) => remote.checkReady())]),
+    maxConnections: options.maxConnections,
     log,
     handler: (request, response) => void answer(request, response),
   });
   const webSocket = serveWebSocket(
-    door.server,
+    door,
     tokens,
+    limits.bodyBytes,
     (params, context) => {
       const request = new Request("http://gateway/graphql", { method: "POST" });
       return (
@@ -131,7 +143,9 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const caller = await tokens.verifyAuthorization(authorization);
       const gone = new AbortController();
       response.once("close", () => gone.abort());
-      const body = request.method === "GET" ? null : await readBody(request);
+      const body = request.method === "GET" ? null : await readBody(request, limits.bodyBytes);
+      if (body?.toString("latin1", 0, 1_000).trimStart().startsWith("["))
+        throw new AppError("BATCH_REFUSED", "A request has one operation. Send each in a request of its own.");
       const webRequest = toWebRequest(request, body, gone.signal);
       const result = await runtime.fetch(webRequest, { caller, authorization, requestId } as never);
       if (isEventStream(result)) {

@@ -2,6 +2,7 @@ import { type DocumentNode, type ExecutionResult, GraphQLError, parse, print } f
 import { AppError, toAppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
+import { type ServiceKey, serviceHeader } from "../common/service-key.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
 import type { SubscriptionStep } from "./each-event.js";
 import { RemoteSubscription } from "./remote-subscription.js";
@@ -25,6 +26,14 @@ export interface SubgraphRequest {
 
 export type SubgraphExecutor = (request: SubgraphRequest) => Promise<ExecutionResult | AsyncIterable<ExecutionResult>>;
 
+/** A subgraph that runs apart. */
+export interface RemoteSubgraph {
+  name: string;
+  url: string;
+  sdl: string;
+  serviceKey: ServiceKey;
+}
+
 const requestTimeoutMs = 30_000;
 const readyTimeoutMs = 1_500;
 
@@ -45,7 +54,7 @@ export interface RemoteExecutor {
 }
 
 /** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
-export function remoteExecutor(name: string, url: string): RemoteExecutor {
+export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): RemoteExecutor {
   const printed = new WeakMap<DocumentNode, string>();
   const text = (document: DocumentNode) => {
     const query = printed.get(document) ?? print(document);
@@ -61,6 +70,7 @@ export function remoteExecutor(name: string, url: string): RemoteExecutor {
           accept: "application/json",
           authorization: context.authorization,
           "x-request-id": context.requestId,
+          [serviceHeader]: serviceKey.sign(),
         },
         body: JSON.stringify({ query: text(document), variables, operationName }),
         signal: AbortSignal.timeout(requestTimeoutMs),
@@ -76,7 +86,11 @@ export function remoteExecutor(name: string, url: string): RemoteExecutor {
   const subscribe = ({ document, variables, operationName, context }: SubgraphRequest) => {
     return new RemoteSubscription({
       url,
-      connectionParams: { authorization: context.authorization, requestId: context.requestId },
+      connectionParams: {
+        authorization: context.authorization,
+        requestId: context.requestId,
+        service: serviceKey.sign(),
+      },
       payload: { query: text(document), variables: variables ?? null, operationName: operationName ?? null },
       toResult: (error) => ({ errors: [unavailable(name, error)] }),
     });

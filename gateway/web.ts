@@ -1,31 +1,8 @@
 import { once } from "node:events";
 import type http from "node:http";
-import { AppError } from "../common/errors.js";
 import { farewellMs, stallMs, tooSlow } from "./reader-watch.js";
 
 /** Between node:http and the WHATWG Request and Response that the runtime speaks. */
-
-const maxBodyBytes = 1024 * 1024;
-const bodyStallMs = 30_000;
-
-/** Reads a bounded body. PAYLOAD_TOO_LARGE beyond it; what is left is not read, and the connection is closed after the answer. */
-export async function readBody(request: http.IncomingMessage): Promise<Buffer> {
-  if (Number(request.headers["content-length"] ?? 0) > maxBodyBytes) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  request.setTimeout(bodyStallMs, () => request.destroy());
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    sizeBytes += chunk.length;
-    if (sizeBytes > maxBodyBytes) throw tooLarge();
-    chunks.push(chunk);
-  }
-  request.setTimeout(0);
-  return Buffer.concat(chunks);
-}
-
-function tooLarge(): AppError {
-  return new AppError("PAYLOAD_TOO_LARGE", `A request has up to ${maxBodyBytes} bytes.`);
-}
 
 export function toWebRequest(request: http.IncomingMessage, body: Buffer | null, signal: AbortSignal): Request {
   const headers = new Headers();

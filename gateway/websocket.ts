@@ -3,7 +3,7 @@ import { parse } from "graphql";
 import { useServer } from "graphql-ws/use/ws";
 import { type WebSocket, WebSocketServer } from "ws";
 import { toAppError } from "../common/errors.js";
-import { requestIdOf } from "../common/http-door.js";
+import { type Door, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import { ReaderWatch } from "./reader-watch.js";
@@ -23,19 +23,26 @@ const checkIntervalMs = 500;
 const anyOperation = parse("{ __typename }");
 /** graphql-ws would cut who does not answer its pings without a word. */
 const withoutPings = 0;
-const maxMessageBytes = 1024 * 1024;
 
 /**
  * graphql-transport-ws at `/graphql`. The token comes in the connection's init message, or in the upgrade's Authorization
  * header; a connection whose token stops being good is closed with 4403 within a second, one that nobody reads with 1013.
  */
 export function serveWebSocket(
-  server: http.Server,
+  door: Door,
   tokens: TokenAuthority,
+  maxMessageBytes: number,
   answer: AnswerOperation,
   log: Logger,
 ): { close: () => Promise<void> } {
-  const sockets = new WebSocketServer({ server, path: "/graphql", maxPayload: maxMessageBytes });
+  const sockets = new WebSocketServer({
+    server: door.server,
+    path: "/graphql",
+    maxPayload: maxMessageBytes,
+    // A small frame may be a large message: no door takes compressed ones.
+    perMessageDeflate: false,
+    verifyClient: (_info, decide) => decide(!door.isFull(), 503, "CONNECTION_LIMIT"),
+  });
   const contexts = new Map<WebSocket, GatewayContext>();
   const readers = new ReaderWatch();
   const running = useServer<Record<string, unknown>, Connection>(

@@ -17,17 +17,18 @@ export interface ShacacheDoorOptions extends ShacacheAccess {
   tlsPort: number | null;
   services: ShacacheServices;
   audit: AuditTrail;
+  maxConnections?: number | undefined;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
 
 /** Door 3: blobs at `/shacache`, the directory at `/shadir`. */
 export function startShacache(options: ShacacheDoorOptions): Promise<DoubleDoor> {
-  const { host, port, tlsPort, checkReady, certificates, log } = options;
+  const { host, port, tlsPort, maxConnections, checkReady, certificates, log } = options;
   const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
     void answer(request, response, options);
   return openDoubleDoor(
-    { name: "Shacache", host, port, portVariable: "SLAPGRAPH_SHACACHE_PORT", checkReady, log, handler },
+    { name: "Shacache", host, port, portVariable: "SLAPGRAPH_SHACACHE_PORT", maxConnections, checkReady, log, handler },
     { port: tlsPort, portVariable: "SLAPGRAPH_SHACACHE_TLS_PORT", certificates, names: [] },
   );
 }

@@ -6,13 +6,14 @@ import { openShacache } from "./server.js";
 
 /** The Shacache on its own: its door, and beside it its subgraph for the gateway. */
 await runService("shacache", async (config, resources, log) => {
-  const { closer, audit, tokens, certificates } = resources;
+  const { closer, audit, tokens, serviceKey, certificates } = resources;
   const shacache = await openShacache(resources, config);
   closer.add("shacache", () => shacache.close());
   const { checkReady, services, subgraph } = shacache;
   const server = await serveSubgraph({
     subgraph: auditMutations(subgraph, audit),
     tokens,
+    serviceKey,
     host: config.subgraphHost,
     port: config.subgraphPort,
     portVariable: "SLAPGRAPH_SUBGRAPH_PORT",
@@ -28,6 +29,7 @@ await runService("shacache", async (config, resources, log) => {
     services,
     audit,
     ...access,
+    maxConnections: config.limits.connections,
     checkReady,
     log,
   });

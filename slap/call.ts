@@ -3,11 +3,11 @@ import { TLSSocket } from "node:tls";
 import { callerOf, type Verifiers } from "../common/credentials.js";
 import { AppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
+import { readBody } from "../common/request-body.js";
 import { partitionKeyOf } from "./codec.js";
 
 /** Build logs come as form fields, percent-encoded; the XML inside is bounded again by its own reader. */
 const maxBodyBytes = 16 * 1024 * 1024;
-const bodyStallMs = 60_000;
 
 /** One SLAP request: who, what, and the fields of its query or its form body. */
 export interface SlapCall {
@@ -41,7 +41,7 @@ export async function readCall(request: http.IncomingMessage, credentials: Crede
   if (known === null) throw new AppError("UNAUTHENTICATED", "No credential came with the call.");
   const { caller, token } = known;
   const header = request.headers.authorization;
-  const body = request.method === "POST" ? await readBody(request) : "";
+  const body = request.method === "POST" ? (await readBody(request, maxBodyBytes)).toString("utf8") : "";
   return {
     caller,
     endpoint,
@@ -105,21 +105,6 @@ function parsePartitionHeader(header: string | string[] | undefined): SlapCall["
     header.trim(),
   );
   return match?.[1] && match[2] ? { computerReference: match[1], partitionReference: match[2] } : null;
-}
-
-export async function readBody(request: http.IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  request.setTimeout(bodyStallMs, () => request.destroy());
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    sizeBytes += chunk.length;
-    // What is too large is still read to its bound, so that the client sees the answer and not a broken pipe.
-    if (sizeBytes <= maxBodyBytes) chunks.push(chunk);
-    else chunks.length = 0;
-    if (sizeBytes > 4 * maxBodyBytes) request.destroy();
-  }
-  if (sizeBytes > maxBodyBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A body has up to ${maxBodyBytes} bytes.`);
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 function splitOnce(text: string, separator: string): string[] {

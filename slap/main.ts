@@ -37,6 +37,7 @@ await runService("slap", async (config, resources, log) => {
     certificates,
     publicUrl: config.slapUrl?.replace(/\/+$/, ""),
     liveness: config.liveness,
+    maxConnections: config.limits.connections,
     checkReady,
     log,
   });

@@ -1,11 +1,14 @@
 import type http from "node:http";
 import type { AuditTrail } from "../common/audit.js";
 import { AppError } from "../common/errors.js";
-import { readBody } from "./call.js";
+import { readBody } from "../common/request-body.js";
 import type { SlapAnswer, SlapServices } from "./routes.js";
 
 /** `slapos node register` posts here (§4), with a registration token instead of a credential. */
 export const registerEndpoint = "Person_requestComputer";
+
+/** A title in a form, from whoever comes. */
+const maxFormBytes = 64 * 1024;
 
 /**
  * Lets a node in: a computer of its title and a certificate for it. Each step is durable and the same call goes on where
@@ -18,7 +21,7 @@ export async function register(
   requestId: string,
 ): Promise<SlapAnswer> {
   const secret = request.headers["x-access-token"];
-  const title = new URLSearchParams(await readBody(request)).get("title") ?? "";
+  const title = new URLSearchParams(String(await readBody(request, maxFormBytes))).get("title") ?? "";
   if (typeof secret !== "string") throw new AppError("FORBIDDEN", "No registration token came as X-Access-Token.");
   const begun = await services.registrations.beginRegistration(secret, title);
   // A record of who made the token: whoever holds it acts on its maker's word.

@@ -22,17 +22,18 @@ export interface SlapDoorOptions extends Credentials {
   audit: AuditTrail;
   /** When a node that is not heard of is SUSPECT, and when LOST. */
   liveness: LivenessThresholds;
+  maxConnections?: number | undefined;
   checkReady: () => Promise<unknown>;
   log: Logger;
 }
 
 /** Door 2: the SLAP protocol turned into calls of the same services that GraphQL uses. */
 export async function startSlap(options: SlapDoorOptions): Promise<DoubleDoor> {
-  const { host, port, tlsPort, checkReady, certificates, publicUrl, services, liveness, log } = options;
+  const { host, port, tlsPort, maxConnections, checkReady, certificates, publicUrl, services, liveness, log } = options;
   const handler = (request: http.IncomingMessage, response: http.ServerResponse) =>
     void answer(request, response, options);
   const door = await openDoubleDoor(
-    { name: "SLAP", host, port, portVariable: "SLAPGRAPH_SLAP_PORT", checkReady, log, handler },
+    { name: "SLAP", host, port, portVariable: "SLAPGRAPH_SLAP_PORT", maxConnections, checkReady, log, handler },
     {
       port: tlsPort,
       portVariable: "SLAPGRAPH_SLAP_TLS_PORT",

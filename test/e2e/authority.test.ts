@@ -10,6 +10,7 @@ import {
 } from "graphql";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../../common/embedded-postgres.js";
+import { ServiceKey, serviceHeader } from "../../common/service-key.js";
 import { routes as liveShacacheRoutes } from "../../shacache/routes.js";
 import { documents as liveDocuments } from "../../slap/hateoas.js";
 import { methods as liveMethods } from "../../slap/json-rpc.js";
@@ -56,10 +57,10 @@ describe.each(wirings)("%s", (wiring) => {
 
   afterAll(() => system.close());
 
-  const schemaOf = async (url: string): Promise<GraphQLSchema> => {
+  const schemaOf = async (url: string, mark: Record<string, string> = {}): Promise<GraphQLSchema> => {
     const response = await fetch(`${url}/graphql`, {
       method: "POST",
-      headers: { "content-type": "application/json", authorization: `Bearer ${system.adminToken}` },
+      headers: { "content-type": "application/json", authorization: `Bearer ${system.adminToken}`, ...mark },
       body: JSON.stringify({ query: getIntrospectionQuery() }),
     });
     return buildClientSchema(((await response.json()) as { data: IntrospectionQuery }).data);
@@ -253,8 +254,9 @@ describe.each(wirings)("%s", (wiring) => {
   describe("the subgraphs, asked as the gateway asks them", () => {
     test("every type that _entities resolves has a row, and shows each caller its own and nothing else", async () => {
       const live: string[] = [];
+      const mark = { [serviceHeader]: (await ServiceKey.open(system.dataDir)).sign() };
       for (const [name, url] of system.subgraphUrls) {
-        const union = (await schemaOf(url)).getType("_Entity");
+        const union = (await schemaOf(url, mark)).getType("_Entity");
         if (isUnionType(union)) live.push(...union.getTypes().map((type) => `${name}.${type.name}`));
       }
       expect(compareCoverage(Object.keys(entities), live)).toEqual([]);
@@ -265,7 +267,13 @@ describe.each(wirings)("%s", (wiring) => {
           const id = idOf(type, names[name]);
           const representation = `{ __typename: "${type}", id: "${id}" }`;
           const query = `{ _entities(representations: [${representation}]) { ... on ${type} { ${selection} } } }`;
-          const answer = await askGraphql(url, query, token, JSON.stringify(selection === "id" ? id : names[shows]));
+          const answer = await askGraphql(
+            url,
+            query,
+            token,
+            JSON.stringify(selection === "id" ? id : names[shows]),
+            mark,
+          );
           return { ...answer, text: answer.text.replaceAll(id, "<id>") };
         });
       });

@@ -1,0 +1,168 @@
+import { type ExecutionArgs, GraphQLError, getOperationAST, Lexer, Source, TokenKind } from "graphql";
+import { AppError } from "../../common/errors.js";
+import type { Caller } from "../../common/identity.js";
+import type { GatewayContext } from "../transport.js";
+import type { GatewayLimits } from "./gateway-limits.js";
+import { measure } from "./measure.js";
+
+interface Params {
+  query?: string;
+}
+
+interface ParamsPayload {
+  params: Params;
+  setResult: (result: unknown) => void;
+}
+
+type Args = ExecutionArgs & { contextValue: GatewayContext };
+type Execute = (args: Args) => unknown;
+
+interface ExecutePayload {
+  args: Args;
+  executeFn: Execute;
+  setExecuteFn: (execute: Execute) => void;
+  setResultAndStopExecution: (result: unknown) => void;
+}
+
+interface SubscribePayload {
+  args: Args;
+  setResultAndStopExecution: (result: unknown) => void;
+}
+
+interface SubscribedPayload {
+  result: unknown;
+  setResult: (result: unknown) => void;
+}
+
+/**
+ * What one operation may ask for, and one caller at a time. In the pipeline that every transport goes through, so that
+ * HTTP, event streams and WebSocket have the same limits.
+ */
+export function operationLimits(limits: GatewayLimits) {
+  const subscriptions = new Map<string, number>();
+  return {
+    onParams({ params, setResult }: ParamsPayload): void {
+      if (params.query !== undefined && hasMoreTokens(params.query, limits.tokens))
+        setResult(refusal("TOKEN_LIMIT", `A document has up to ${limits.tokens} tokens.`));
+    },
+
+    onExecute({ args, executeFn, setExecuteFn, setResultAndStopExecution }: ExecutePayload): void {
+      const refused = check(args, limits);
+      if (refused) setResultAndStopExecution(refused);
+      else setExecuteFn((given) => inTime(executeFn(given), limits.operationMs));
+    },
+
+    onSubscribe({ args, setResultAndStopExecution }: SubscribePayload) {
+      const refused = check(args, limits);
+      if (refused) return void setResultAndStopExecution(refused);
+      const who = nameOf(args.contextValue.caller);
+      const open = subscriptions.get(who) ?? 0;
+      if (open >= limits.subscriptionsPerCaller) {
+        const message = `One caller has up to ${limits.subscriptionsPerCaller} subscriptions at a time.`;
+        return void setResultAndStopExecution(refusal("SUBSCRIPTION_LIMIT", message));
+      }
+      subscriptions.set(who, open + 1);
+      const release = once(() => {
+        const left = (subscriptions.get(who) ?? 1) - 1;
+        if (left > 0) subscriptions.set(who, left);
+        else subscriptions.delete(who);
+      });
+      return {
+        onSubscribeResult({ result, setResult }: SubscribedPayload): void {
+          if (isIterable(result)) setResult(releasedAtEnd(result, release));
+          else release();
+        },
+      };
+    },
+  };
+}
+
+/** A token takes a character at least, so most documents need no counting. What is no token is left to the parser to say. */
+function hasMoreTokens(text: string, most: number): boolean {
+  if (text.length <= most) return false;
+  const lexer = new Lexer(new Source(text));
+  try {
+    for (let count = 0; count <= most; count++) if (lexer.advance().kind === TokenKind.EOF) return false;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function check({ schema, document, operationName, variableValues }: Args, limits: GatewayLimits) {
+  const operation = getOperationAST(document, operationName);
+  if (!operation) return null;
+  const { depth, aliases, cost, isIntrospection } = measure(schema, document, operation, variableValues ?? {});
+  if (isIntrospection && !limits.introspection)
+    return refusal("INTROSPECTION_OFF", "This gateway does not tell its schema. It is in schema/supergraph.graphql.");
+  if (depth > limits.depth)
+    return refusal("DEPTH_LIMIT", `An operation is up to ${limits.depth} fields deep, not ${depth}.`);
+  if (aliases > limits.aliases)
+    return refusal("ALIAS_LIMIT", `An operation has up to ${limits.aliases} aliases, not ${aliases}.`);
+  if (cost > limits.cost) {
+    return refusal(
+      "COST_LIMIT",
+      `An operation may ask for ${limits.cost} objects, this one asks for up to ${cost}. Ask for smaller pages.`,
+    );
+  }
+  return null;
+}
+
+function refusal(code: AppError["code"], message: string) {
+  return { errors: [new GraphQLError(message, { extensions: { code }, originalError: new AppError(code, message) })] };
+}
+
+/** What runs on has its own bounds: a statement, and a call of a subgraph, end after 30 seconds. */
+async function inTime(running: unknown, limitMs: number): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined;
+  const message = `The operation took longer than ${limitMs / 1000} seconds. Ask for less; what it changed may still be done.`;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(refusal("EXECUTION_TIMEOUT", message)), limitMs);
+  });
+  try {
+    return await Promise.race([running, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function nameOf(caller: Caller): string {
+  return caller.kind === "administrator" ? caller.kind : `${caller.kind} ${caller.project} ${caller.subject}`;
+}
+
+function once(work: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) work();
+    isDone = true;
+  };
+}
+
+function isIterable(result: unknown): result is AsyncIterable<unknown> {
+  return typeof result === "object" && result !== null && Symbol.asyncIterator in result;
+}
+
+/** The same stream; its place is free again when it ends, breaks or is left. */
+function releasedAtEnd(stream: AsyncIterable<unknown>, release: () => void): AsyncIterableIterator<unknown> {
+  const events = stream[Symbol.asyncIterator]();
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      try {
+        const event = await events.next();
+        if (event.done) release();
+        return event;
+      } catch (error) {
+        release();
+        throw error;
+      }
+    },
+    async return() {
+      release();
+      await events.return?.();
+      return { done: true, value: undefined };
+    },
+  };
+}

@@ -1,0 +1,71 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { buildSchema, getIntrospectionQuery, getOperationAST, parse } from "graphql";
+import { afterAll, expect, test } from "vitest";
+import { defaultLimits } from "../../gateway/limits/gateway-limits.js";
+import { measure } from "../../gateway/limits/measure.js";
+import { checkTrustedDocuments, documentId, readTrustedDocuments } from "../../gateway/limits/trusted-documents.js";
+
+const schemaFile = path.resolve(import.meta.dirname, "../../schema/supergraph.graphql");
+const schema = buildSchema(readFileSync(schemaFile, "utf8"), { assumeValidSDL: true });
+
+const measured = (text: string, variables: Record<string, unknown> = {}) => {
+  const document = parse(text);
+  const operation = getOperationAST(document);
+  if (!operation) throw new Error("no operation");
+  return measure(schema, document, operation, variables);
+};
+
+test("pages multiply what is in them, by literals, variables and defaults; what says no size counts as a whole page", () => {
+  const pages = (size: string) =>
+    `computers(first: 10) { edges { node { partitions(${size}) { edges { node { key } } } } } }`;
+  const cost = 1 + 10 * (1 + 1 + 7);
+  expect(measured(`{ ${pages("first: 7")} }`).cost).toBe(cost);
+  expect(measured(`query ($n: Int) { ${pages("last: $n")} }`, { n: 7 }).cost).toBe(cost);
+  expect(measured(`query ($n: Int = 7) { ${pages("last: $n")} }`).cost).toBe(cost);
+  expect(measured(`{ ${pages('after: "x"')} }`).cost).toBe(1 + 10 * (1 + 1 + 100));
+  expect(measured(`query ($ids: [ID!]!) { nodes(ids: $ids) { id } }`, { ids: ["a", "b", "c"] }).cost).toBe(3);
+  const whole = `computers(first: 100) { edges { node { partitions(first: 100) { edges { node { key instance { softwareRelease { product { name } } } } } } } } }`;
+  expect(measured(`{ ${whole} }`)).toMatchObject({ cost: 40_201 });
+  expect(measured(`{ ${whole} }`).cost).toBeLessThan(defaultLimits.cost);
+});
+
+test("fragments that double one another are measured at once, and cost what they would", () => {
+  const levels = 60;
+  const fragment = (number: number) => {
+    const inside = number === levels ? "reference" : `a: parent { ...f${number + 1} } b: root { ...f${number + 1} }`;
+    return `fragment f${number} on SoftwareInstance { ${inside} }`;
+  };
+  const text = `{ instance(reference: "x") { ...f0 } } ${Array.from({ length: levels + 1 }, (_, number) => fragment(number)).join("\n")}`;
+  const { cost, aliases, depth } = measured(text);
+  expect(cost).toBeGreaterThan(defaultLimits.cost);
+  expect(aliases).toBeGreaterThan(defaultLimits.aliases);
+  expect(depth).toBe(levels + 2);
+});
+
+test("the tools' introspection is within the limits, costs nothing and is known as what it is", () => {
+  const { cost, depth, aliases, isIntrospection } = measured(getIntrospectionQuery());
+  expect([cost, aliases, isIntrospection]).toEqual([0, 0, true]);
+  expect(depth).toBeLessThanOrEqual(defaultLimits.depth);
+  expect(measured("{ __typename }")).toEqual({ cost: 0, depth: 1, aliases: 0, isIntrospection: false });
+});
+
+const folder = mkdtempSync("/tmp/sg-trusted-");
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("a folder of documents that are wrong ends the start with a sentence", () => {
+  expect(() => readTrustedDocuments(`${folder}/none`)).toThrow(
+    "SLAPGRAPH_TRUSTED_DOCUMENTS is wrong: it accepts a folder",
+  );
+  const manifest = path.join(folder, "manifest.json");
+  writeFileSync(manifest, "{");
+  expect(() => readTrustedDocuments(folder)).toThrow("is not JSON");
+  writeFileSync(manifest, JSON.stringify({ [documentId("{ a }")]: "{ b }" }));
+  expect(() => readTrustedDocuments(folder)).toThrow("is not the SHA-256 of its document");
+  for (const text of ["{ nothing }", "{ computers("]) {
+    writeFileSync(manifest, JSON.stringify({ [documentId(text)]: text }));
+    expect(() => checkTrustedDocuments(readTrustedDocuments(folder), schema), text).toThrow(
+      "SLAPGRAPH_TRUSTED_DOCUMENTS: ",
+    );
+  }
+});
