@@ -3,15 +3,14 @@ import DataLoader from "dataloader";
 import type { EntityManager } from "../../common/database.js";
 import { AppError } from "../../common/errors.js";
 import type { Caller } from "../../common/identity.js";
-import { ComputerEntity } from "./computer/computer.entity.js";
 import { noComputer } from "./computer/computer.service.js";
-import { InstallationEntity } from "./installation/installation.entity.js";
 import type { InstallationRow } from "./installation/installation.service.js";
 import { InstanceEntity } from "./instance/instance.entity.js";
 import type { InstanceRow } from "./instance/instance.service.js";
 import { type InterfaceAddress, PartitionEntity } from "./partition/partition.entity.js";
 import { noPartition, type PartitionRow } from "./partition/partition.service.js";
 import { computerOfPartition } from "./revision.js";
+import { installationRows, instanceRows, partitionRows } from "./rows.js";
 import { speaksForComputer, visibleInstances } from "./visibility.js";
 
 /** A partition as its node needs it: with its instance and the root of that instance's tree. */
@@ -56,7 +55,7 @@ export class NodeViewService {
     let running: Promise<unknown> = Promise.resolve();
     this.#revisions = new DataLoader(
       (references) => {
-        const reading = readRevisions(orm, references);
+        const reading = readRevisions(orm.em.fork(), references);
         running = reading.catch(() => undefined);
         return reading;
       },
@@ -93,13 +92,9 @@ export class NodeViewService {
     if (!speaksForComputer(caller, reference)) throw noComputer(reference);
     return this.#orm.em.fork().transactional(
       async (em) => {
-        const computer = await em.findOne(ComputerEntity, { reference });
-        if (!computer) throw noComputer(reference);
-        const installations = await em.find(
-          InstallationEntity,
-          { computerReference: reference },
-          { orderBy: { createdAt: "asc" } },
-        );
+        const revision = (await readRevisions(em, [reference]))[0] ?? null;
+        if (revision === null) throw noComputer(reference);
+        const installations = await installationsOf(em, reference);
         const versions = await em.execute<{ key: string; version: string }[]>(partitionVersions, [reference]);
         const changed = versions.filter(({ key, version }) => known.get(key) !== version);
         const hosted = await hostedIn(
@@ -107,7 +102,7 @@ export class NodeViewService {
           changed.map(({ key }) => key),
         );
         const partitions = versions.map((one) => ({ ...one, hosted: hosted.get(one.key) ?? null }));
-        return { reference, revision: computer.revision, installations, partitions };
+        return { reference, revision, installations, partitions };
       },
       { isolationLevel: "repeatable read" as never, readOnly: true },
     );
@@ -205,43 +200,57 @@ const partitionVersions = `
   left join computer.instance root on root.reference = i.root_reference
   where p.computer_reference = ? order by length(p.key), p.key`;
 
-async function readRevisions(orm: MikroORM, references: readonly string[]): Promise<(number | null)[]> {
-  const rows = await orm.em
-    .fork()
-    .execute<{ reference: string; revision: string }[]>(
-      `select reference, revision from computer.computer where reference in (${references.map(() => "?").join(", ")})`,
-      [...references],
-    );
+async function readRevisions(em: EntityManager, references: readonly string[]): Promise<(number | null)[]> {
+  const rows = await em.execute<{ reference: string; revision: string }[]>(
+    `select reference, revision from computer.computer where reference in (${marks(references)})`,
+    [...references],
+  );
   const revisions = new Map(rows.map(({ reference, revision }) => [reference, Number(revision)]));
   return references.map((reference) => revisions.get(reference) ?? null);
 }
 
+async function installationsOf(em: EntityManager, reference: string): Promise<InstallationRow[]> {
+  const rows = await em.execute<Record<string, unknown>[]>(
+    `select ${installationRows.columns(em, "i")} from computer.installation i where i.computer_reference = ? order by i.created_at`,
+    [reference],
+  );
+  return rows.map((row) => installationRows.read(em, "i", row));
+}
+
 async function hostedIn(em: EntityManager, keys: readonly string[]): Promise<Map<string, HostedPartition>> {
   if (keys.length === 0) return new Map();
-  const partitions = await em.find(PartitionEntity, { key: { $in: [...keys] } });
-  const references = partitions.flatMap((partition) => partition.instanceReference ?? []);
-  const instances = await em.find(InstanceEntity, { reference: { $in: references } });
-  const roots = await em.find(InstanceEntity, {
-    reference: { $in: instances.map((instance) => instance.rootReference) },
-  });
+  const rows = await em.execute<Record<string, unknown>[]>(
+    `select ${partitionRows.columns(em, "p")}, ${instanceRows.columns(em, "i")}, ${instanceRows.columns(em, "root")}
+     from computer.partition p left join computer.instance i on i.reference = p.instance_reference
+     left join computer.instance root on root.reference = i.root_reference where p.key in (${marks(keys)})`,
+    [...keys],
+  );
   const shared = await sharedIn(em, keys);
-  const byReference = new Map([...roots, ...instances].map((instance) => [instance.reference, instance]));
   return new Map(
-    partitions.map((partition) => {
-      const instance = byReference.get(partition.instanceReference ?? "") ?? null;
-      const root = byReference.get(instance?.rootReference ?? "") ?? null;
+    rows.map((row) => {
+      const partition = partitionRows.read(em, "p", row);
+      const isHeld = partition.instanceReference != null;
       return [
         partition.key,
-        { partition, instance, root, shared: shared.filter((row) => row.partitionKey === partition.key) },
+        {
+          partition,
+          instance: isHeld ? instanceRows.read(em, "i", row) : null,
+          root: isHeld ? instanceRows.read(em, "root", row) : null,
+          shared: shared.filter((one) => one.partitionKey === partition.key),
+        },
       ];
     }),
   );
 }
 
-function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
-  return em.find(
-    InstanceEntity,
-    { partitionKey: { $in: [...keys] }, isShared: true, allocation: "ALLOCATED", requestedState: "STARTED" },
-    { orderBy: { number: "asc" } },
+const marks = (values: readonly unknown[]) => values.map(() => "?").join(", ");
+
+async function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
+  const rows = await em.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(em, "s")} from computer.instance s
+     where s.partition_key in (${marks(keys)}) and s.is_shared and s.allocation = 'ALLOCATED' and s.requested_state = 'STARTED'
+     order by s.number`,
+    [...keys],
   );
+  return rows.map((row) => instanceRows.read(em, "s", row));
 }

@@ -25,12 +25,16 @@ export async function lockComputer(em: EntityManager, reference: string): Promis
 /**
  * Makes the node process these partitions again. Their computers are locked and raised too, and a partition takes its
  * computer's new revision: so it is above any that a partition of this name has ever had, also one that was removed by a
- * format and made again while the clock stepped back.
+ * format and made again while the clock stepped back. `alsoComputers` are raised with them, in the order of locks.
  */
-export async function raisePartitions(em: EntityManager, keys: readonly string[]): Promise<void> {
-  if (keys.length === 0) return;
-  const computers = new Set(keys.map((key) => computerOfPartition(key)));
+export async function raisePartitions(
+  em: EntityManager,
+  keys: readonly string[],
+  alsoComputers: readonly string[] = [],
+): Promise<void> {
+  const computers = new Set([...alsoComputers, ...keys.map((key) => computerOfPartition(key))]);
   for (const reference of [...computers].sort()) await raiseComputer(em, reference);
+  if (keys.length === 0) return;
   await em.execute(
     `update computer.partition p set revision = greatest(c.revision, p.revision + 1)
      from computer.computer c where c.reference = p.computer_reference and p.key in (${keys.map(() => "?").join(", ")})`,

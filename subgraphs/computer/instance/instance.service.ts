@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
+import { Batches } from "../../../common/batches.js";
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog, LoggedEvent } from "../../../common/event-log.js";
@@ -10,15 +11,16 @@ import { keyset, type Page } from "../../../common/pagination.js";
 import { checkReleaseUrl } from "../installation/installation.service.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
 import { noPartition, speaksForInstance, speaksForPartition } from "../partition/partition.service.js";
-import { computerOfPartition, raiseComputer, raisePartitions } from "../revision.js";
+import { computerOfPartition, raiseComputer } from "../revision.js";
 import { instanceRows } from "../rows.js";
 import { keysOfComputer, speaksForComputer, visibleInstances } from "../visibility.js";
 import { type Candidate, explainAllocation } from "./explain-allocation.js";
 import { allocationRequestOf } from "./find-room.js";
 import { InstanceEntity } from "./instance.entity.js";
 import type { RequestedState } from "./instance.state.js";
-import { lockInstanceIn, lockInstances, lockSharedInstanceIn, raiseInstances } from "./lock-instance.js";
+import { lockInstances, lockSharedInstanceIn, raiseInstances } from "./lock-instance.js";
 import { leaveHost, type Placement, placeInstance } from "./place-instance.js";
+import { type Publication, publishConnections } from "./publish-connections.js";
 import { beingDestroyed, instanceEvent, requestState } from "./request-state.js";
 import { retryPending } from "./retry-pending.js";
 import { unchangedRequest } from "./unchanged-request.js";
@@ -47,10 +49,14 @@ const maxMessageLength = 5_000;
 export class InstanceService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
+  readonly #publications: Batches<Publication, null>;
 
   constructor(orm: MikroORM, eventLog: EventLog) {
     this.#orm = orm;
     this.#eventLog = eventLog;
+    this.#publications = new Batches((computer, items) =>
+      eventLog.transact(orm, (em, append) => publishConnections(em, append, computer, items)),
+    );
   }
 
   /**
@@ -195,26 +201,8 @@ export class InstanceService {
     if (JSON.stringify(parameters).length > maxParametersLength) {
       throw new AppError("PAYLOAD_TOO_LARGE", `Connection parameters take up to ${maxParametersLength} bytes.`);
     }
-    await this.#eventLog.transact(this.#orm, async (em, append) => {
-      const row =
-        sharedReference === null
-          ? await lockInstanceIn(em, partitionKey)
-          : await lockSharedInstanceIn(em, partitionKey, sharedReference);
-      if (!row || !(await speaksForPartition(em, caller, partitionKey))) throw noPartition(partitionKey);
-      if (isDeepStrictEqual(row.connectionParameters, parameters)) return;
-      row.connectionParameters = parameters;
-      // Nothing else says that a host has served a shared instance.
-      if (row.isShared) row.reportedState = "STARTED";
-      await em.flush();
-      const parent = row.parentReference ? await em.findOne(InstanceEntity, { reference: row.parentReference }) : null;
-      if (parent?.partitionKey) await raisePartitions(em, [parent.partitionKey]);
-      await raiseComputer(em, computerOfPartition(partitionKey));
-      // The values stay out of the log: they are often credentials.
-      await append({
-        ...instanceEvent(row, caller.subject, "ConnectionPublished"),
-        payload: { keys: Object.keys(parameters).slice(0, 50) },
-      });
-    });
+    const publication = { caller, partitionKey, parameters, sharedReference };
+    await this.#publications.submit(computerOfPartition(partitionKey), publication);
   }
 
   /** An error that a host has with a shared instance: it is the shared instance's, not the partition's. */

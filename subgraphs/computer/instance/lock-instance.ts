@@ -1,5 +1,6 @@
 import type { EntityManager } from "../../../common/database.js";
 import { nextRevision, raisePartitions } from "../revision.js";
+import { instanceRows } from "../rows.js";
 import { InstanceEntity } from "./instance.entity.js";
 import type { InstanceRow } from "./instance.service.js";
 
@@ -9,6 +10,27 @@ export async function lockInstances(em: EntityManager, references: readonly stri
   await em.execute(
     `select reference from computer.instance where reference in (${references.map(() => "?").join(", ")}) order by reference for update`,
     [...references],
+  );
+}
+
+/** The instances whose partitions these are, by their keys, and shared ones by their references: all locked, in one order. */
+export async function lockInstancesIn(
+  em: EntityManager,
+  keys: readonly string[],
+  shared: readonly string[] = [],
+): Promise<Map<string, InstanceRow>> {
+  const among = (values: readonly string[]) => `(${values.length === 0 ? "null" : values.map(() => "?").join(", ")})`;
+  const rows = await em.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(em, "i")} from computer.instance i where i.allocation = 'ALLOCATED'
+       and (i.partition_key in ${among(keys)} and not i.is_shared or i.reference in ${among(shared)} and i.is_shared)
+     order by i.reference for update`,
+    [...keys, ...shared],
+  );
+  return new Map(
+    rows.map((found) => {
+      const row = instanceRows.read(em, "i", found);
+      return [row.isShared ? row.reference : (row.partitionKey ?? ""), row];
+    }),
   );
 }
 

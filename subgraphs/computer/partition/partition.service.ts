@@ -1,5 +1,6 @@
 import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
+import { Batches } from "../../../common/batches.js";
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog } from "../../../common/event-log.js";
@@ -7,31 +8,15 @@ import type { Caller } from "../../../common/identity.js";
 import { pagePerParent } from "../../../common/page-per-parent.js";
 import type { Page } from "../../../common/pagination.js";
 import { InstanceEntity } from "../instance/instance.entity.js";
-import type { ReportedState } from "../instance/instance.state.js";
 import { lockInstanceIn } from "../instance/lock-instance.js";
 import { leaveEndedHost } from "../instance/place-instance.js";
-import { computerOfPartition, lockComputer, raiseComputer, raisePartitions } from "../revision.js";
+import { computerOfPartition, lockComputer, raisePartitions } from "../revision.js";
 import { speaksForComputer, visiblePartitions } from "../visibility.js";
 import { PartitionEntity } from "./partition.entity.js";
-import { nextPartitionState, type PartitionTrigger } from "./partition.state.js";
+import { nextPartitionState } from "./partition.state.js";
+import { type PartitionReport, reportPartitions } from "./report-partitions.js";
 
 export type PartitionRow = InferEntity<typeof PartitionEntity>;
-
-/** What a node may say of an instance that it runs. */
-export type PartitionReport = "started" | "stopped" | "destroyed" | "error";
-
-const triggers: Record<PartitionReport, PartitionTrigger> = {
-  started: "reportStarted",
-  stopped: "reportStopped",
-  destroyed: "free",
-  error: "reportError",
-};
-const reported: Record<PartitionReport, ReportedState> = {
-  started: "STARTED",
-  stopped: "STOPPED",
-  destroyed: "DESTROYED",
-  error: "ERROR",
-};
 
 /** Monitoring has accepted a bang: what it is about has to be processed again. */
 export const bangKind = "BangAccepted";
@@ -41,10 +26,14 @@ const maxMessageLength = 5_000;
 export class PartitionService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
+  readonly #reports: Batches<PartitionReport, null>;
 
   constructor(orm: MikroORM, eventLog: EventLog) {
     this.#orm = orm;
     this.#eventLog = eventLog;
+    this.#reports = new Batches((computer, items) =>
+      eventLog.transact(orm, (em, append) => reportPartitions(em, append, computer, items)),
+    );
   }
 
   /** One page of partitions for each of the computers, in one go. */
@@ -76,10 +65,16 @@ export class PartitionService {
   async reportPartition(
     caller: Caller,
     key: string,
-    report: PartitionReport,
+    state: PartitionReport["state"] | "destroyed",
     text: string | null = null,
   ): Promise<void> {
+    if (state === "destroyed") return this.#free(caller, key);
     const message = text === null ? null : text.slice(0, maxMessageLength);
+    await this.#reports.submit(computerOfPartition(key), { caller, key, state, message });
+  }
+
+  /** Its node has destroyed what was in a partition. */
+  async #free(caller: Caller, key: string): Promise<void> {
     await this.#eventLog.transact(this.#orm, async (em, append) => {
       const instance = await lockInstanceIn(em, key);
       const speaks =
@@ -87,36 +82,24 @@ export class PartitionService {
       if (!speaks || !(await lockComputer(em, computerOfPartition(key)))) throw noPartition(key);
       const partition = await em.findOne(PartitionEntity, { key });
       if (!partition) throw noPartition(key);
-      if (!instance) return;
-      if (
-        report === "destroyed" &&
-        (instance.requestedState !== "DESTROYED" || (await hasLiveChildren(em, instance.reference)))
-      )
-        return;
+      if (instance?.requestedState !== "DESTROYED" || (await hasLiveChildren(em, instance.reference))) return;
       const from = partition.state;
-      const to = nextPartitionState(from, triggers[report]);
+      const to = nextPartitionState(from, "free");
       if (to === null) return;
-      // The node reads its own last report as `_access_status`, so it has to see the new one at its next poll.
-      if (from !== to || partition.message !== message) await raiseComputer(em, partition.computerReference);
-      partition.message = message;
-      instance.reportedState = reported[report];
-      if (from !== to) {
-        partition.state = to;
-        partition.stateSince = new Date();
-      }
-      if (to === "FREE") {
-        instance.allocation = "RELEASED";
-        instance.partitionKey = null;
-        partition.instanceReference = null;
-        partition.owner = null;
-        await leaveEndedHost(em, key);
-        if (!partition.isListed) em.remove(partition);
-      }
       const subject = { key, project: partition.project, owner: instance.owner, instance: instance.reference };
-      if (from === to) await append(partitionReported(subject, to, caller.subject, message));
-      else await append(partitionStateChanged(subject, from, to, caller.subject, message));
+      partition.message = null;
+      partition.state = to;
+      partition.stateSince = new Date();
+      partition.instanceReference = null;
+      partition.owner = null;
+      instance.reportedState = "DESTROYED";
+      instance.allocation = "RELEASED";
+      instance.partitionKey = null;
+      await leaveEndedHost(em, key);
+      if (!partition.isListed) em.remove(partition);
       await em.flush();
-      if (to === "FREE") await raisePartitions(em, [key]);
+      await raisePartitions(em, [key]);
+      await append(partitionStateChanged(subject, from, to, caller.subject, null));
     });
   }
 
@@ -158,7 +141,7 @@ export function partitionStateChanged(
   return { kind: "PartitionStateChanged", subject: key, project, actor, cause, payload: { from, to, instance, owner } };
 }
 
-function partitionReported(
+export function partitionReported(
   subject: PartitionSubject,
   state: string,
   actor: string,
