@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { ConfigError } from "../common/config.js";
-import { type ApiOptions, findToken } from "./api.js";
+import { type Api, type ApiOptions, findToken } from "./api.js";
 import { CacheClient } from "./cache/cache-client.js";
 import { CacheError } from "./cache/cache-error.js";
 import { keyOfUrl, readPem } from "./cache/entry.js";
@@ -10,6 +10,7 @@ import { Progress } from "./cache/progress.js";
 import { pull, targetIn } from "./cache/pull.js";
 import { pullEntry } from "./cache/pull-entry.js";
 import { push } from "./cache/push.js";
+import { reindex } from "./cache/reindex.js";
 import { runAll } from "./cache/run-all.js";
 import { readSums, type Sum } from "./cache/sums.js";
 import { verify } from "./cache/verify.js";
@@ -22,7 +23,12 @@ interface CacheOptions {
 const maxJobs = 64;
 
 /** `slapgraph cache …`: the Shacache from a shell. Sums go to stdout as `sha512sum` writes them, everything else to stderr. */
-export function addCacheCommands(program: Command, options: () => ApiOptions, env: NodeJS.ProcessEnv): void {
+export function addCacheCommands(
+  program: Command,
+  options: () => ApiOptions,
+  api: () => Api,
+  env: NodeJS.ProcessEnv,
+): void {
   const cache = program
     .command("cache")
     .description(
@@ -122,6 +128,13 @@ export function addCacheCommands(program: Command, options: () => ApiOptions, en
         runAll(namedBlobs(files), jobs, async ({ sha512, name }) => verify(client, await sha512(), name, progress)),
       ),
     );
+
+  cache
+    .command("reindex")
+    .description(
+      "Where the database was lost: give the index back what the store has, blobs and entries, and wait for the end. Administrator only; uploads go on meanwhile.",
+    )
+    .action(() => reindex(api()));
 }
 
 interface PushOptions {

@@ -49,7 +49,7 @@ The README goes on from there. Stop with Ctrl-C.
 addIdentityCommands(program, api);
 addAuditCommands(program, api);
 addNodeCommand(program, api);
-addCacheCommands(program, () => program.opts<ApiOptions>(), process.env);
+addCacheCommands(program, () => program.opts<ApiOptions>(), api, process.env);
 
 try {
   await program.parseAsync();

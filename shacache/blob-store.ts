@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import type { ChunkDigests } from "./chunk-digests.js";
+import type { RecordStore } from "./record-store.js";
 
 export interface ReceiveOptions {
   maxSizeBytes: number;
@@ -49,6 +50,7 @@ export interface StoredObject {
  * ever taken for an absence.
  */
 export interface BlobStore {
+  readonly records: RecordStore;
   receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob>;
   /** The bytes of a range, fewer where the object ends before it. */
   open(location: string, range: ByteRange): Promise<OpenBlob | null>;

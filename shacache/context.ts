@@ -11,6 +11,7 @@ import type { CachePolicyService } from "./cache-policy/cache-policy.service.js"
 import type { ComputerArtifactRow, ComputerArtifactService } from "./computer-artifact/computer-artifact.service.js";
 import type { TakenArtifacts } from "./computer-artifact/taken-artifacts.js";
 import type { DirectoryEntryRow, DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
+import type { ReindexService } from "./reindex/reindex.service.js";
 import type { RetentionService } from "./retention/retention.service.js";
 import type { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
 import type { ReadCounts } from "./statistics/read-counts.js";
@@ -41,6 +42,7 @@ export interface ShacacheServices {
   statistics: CacheStatisticsService;
   reads: ReadCounts;
   scrub: Scrub;
+  reindex: ReindexService;
   blobs: BlobStore;
   taken: TakenArtifacts;
   computerArtifacts: ComputerArtifactService;

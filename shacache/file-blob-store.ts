@@ -13,7 +13,6 @@ import {
 } from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
-import { AppError } from "../common/errors.js";
 import {
   type BlobStore,
   type ByteRange,
@@ -25,6 +24,8 @@ import {
 } from "./blob-store.js";
 import { chunkBytes } from "./chunk-digests.js";
 import { digestInto } from "./digest-into.js";
+import { classify, isAbsent, syncFolder } from "./file-errors.js";
+import { FileRecordStore } from "./file-record-store.js";
 
 const syncEveryBytes = 32 * 1024 * 1024;
 
@@ -36,6 +37,7 @@ export async function openFileBlobStore(folder: string): Promise<BlobStore> {
 }
 
 class FileBlobStore implements BlobStore {
+  readonly records: FileRecordStore;
   readonly #incoming: string;
   readonly #blobs: string;
   readonly #quarantine: string;
@@ -44,6 +46,7 @@ class FileBlobStore implements BlobStore {
     this.#incoming = path.join(folder, "incoming");
     this.#blobs = path.join(folder, "blobs");
     this.#quarantine = path.join(folder, "quarantine");
+    this.records = new FileRecordStore(path.join(folder, "records"), this.#incoming);
   }
 
   async prepare(): Promise<void> {
@@ -202,29 +205,4 @@ async function removeOlder(
     count++;
   }
   return count;
-}
-
-/** A new name is durable only once its folder is. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-function isAbsent(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === "ENOENT";
-}
-
-const storageCodes = new Set(["EIO", "EACCES", "EPERM", "EROFS", "EMFILE", "ENFILE", "ENOENT", "ENOTDIR", "ESTALE"]);
-
-function classify(error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException).code ?? "";
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG")
-    return new AppError("STORAGE_FULL", "The blob store has no room left.", { cause: error });
-  if (storageCodes.has(code))
-    return new AppError("UNAVAILABLE", "The blob store cannot be used just now.", { cause: error });
-  return error;
 }

@@ -124,10 +124,33 @@ class KeepTakings extends Migration {
   }
 }
 
+/** What the index can be made anew from, and how that stands. */
+class RecordEntries extends Migration {
+  override up(): void {
+    this.addSql("alter table shacache.directory_entry add column is_recorded boolean not null default false");
+    this.addSql("create index entry_unrecorded on shacache.directory_entry (id) where not is_recorded");
+    // In an index that is made anew, what is entered from now on has to come after all that is restored: no store has
+    // been given entries faster than one a millisecond since 1970.
+    this.addSql(`select setval('shacache.entry_number',
+      greatest((select last_value from shacache.entry_number), (extract(epoch from now()) * 1000)::bigint))`);
+    this.addSql(`create table shacache.reindex (
+      one boolean primary key default true check (one),
+      started_at timestamptz,
+      finished_at timestamptz,
+      entries bigint not null default 0,
+      artifacts bigint not null default 0,
+      bytes bigint not null default 0,
+      failure text
+    )`);
+    this.addSql("insert into shacache.reindex default values");
+  }
+}
+
 export const shacacheMigrations = [
   { name: "20261124_create_shacache", class: CreateShacache },
   { name: "20261125_name_and_verify_blobs", class: NameAndVerifyBlobs },
   { name: "20261125_keep_place_of_scrub", class: KeepPlaceOfScrub },
   { name: "20261125_trust_and_retain", class: TrustAndRetain },
   { name: "20261125_keep_takings", class: KeepTakings },
+  { name: "20261125_record_entries", class: RecordEntries },
 ];

@@ -16,6 +16,7 @@ import {
   type StoredObject,
 } from "./blob-store.js";
 import { digestInto } from "./digest-into.js";
+import { S3RecordStore } from "./s3-record-store.js";
 import { S3Upload } from "./s3-upload.js";
 
 /** MinIO reads a dropped GET to the end of the range that was asked for, so it is asked in windows (part 2, 3). */
@@ -74,6 +75,7 @@ function endingSilence(agent: Agent): Agent {
 }
 
 class S3BlobStore implements BlobStore {
+  readonly records: S3RecordStore;
   readonly #client: Client;
   readonly #bucket: string;
   readonly #config: S3Config;
@@ -82,6 +84,7 @@ class S3BlobStore implements BlobStore {
     this.#client = client;
     this.#bucket = config.bucket;
     this.#config = config;
+    this.records = new S3RecordStore(client, config.bucket, classify);
   }
 
   async prepare(): Promise<void> {

@@ -1,9 +1,12 @@
 import path from "node:path";
-import type { Config } from "../common/config.js";
+import type { MikroORM } from "@mikro-orm/postgresql";
+import { type Config, ConfigError } from "../common/config.js";
 import { openDatabase, pingDatabase } from "../common/database.js";
 import type { SubgraphResources, SubgraphService } from "../common/subgraph-service.js";
+import { Adoption } from "./artifact/adoption.js";
 import { ArtifactEntity } from "./artifact/artifact.entity.js";
 import { ArtifactService } from "./artifact/artifact.service.js";
+import { PinRecords } from "./artifact/pin-records.js";
 import { Scrub } from "./artifact/scrub.js";
 import type { BlobStore } from "./blob-store.js";
 import { CacheDriftService } from "./cache-drift/cache-drift.service.js";
@@ -16,8 +19,10 @@ import { TakenArtifacts } from "./computer-artifact/taken-artifacts.js";
 import type { ShacacheServices } from "./context.js";
 import { DirectoryEntryEntity } from "./directory-entry/directory-entry.entity.js";
 import { DirectoryEntryService } from "./directory-entry/directory-entry.service.js";
+import { EntryRecords } from "./directory-entry/entry-records.js";
 import { openFileBlobStore } from "./file-blob-store.js";
 import { shacacheMigrations } from "./migrations.js";
+import { ReindexService } from "./reindex/reindex.service.js";
 import { onlyHere, Repeating } from "./repeating.js";
 import { recordReleaseUse, releaseUseKinds } from "./retention/release-use.js";
 import { RetentionService } from "./retention/retention.service.js";
@@ -64,14 +69,17 @@ export async function openShacache(
     poolSize: 6,
     log,
   });
+  await requireIndex(orm);
   const policies = new CachePolicyService(orm, eventLog);
   const certificates = new TrustedCertificateService(orm, eventLog);
   const limits = new UploadLimits(orm, policies);
   const reads = new ReadCounts(orm);
   const artifacts = new ArtifactService(orm, eventLog, blobs, limits, reads);
   const scrub = new Scrub(orm, blobs, artifacts, config.scrubMebibytesPerSecond * 1024 * 1024);
-  const retention = new RetentionService(orm, eventLog, artifacts, reads);
-  const entries = new DirectoryEntryService(orm, eventLog, certificates, limits);
+  const records = { entries: new EntryRecords(blobs.records), pins: new PinRecords(blobs.records) };
+  const retention = new RetentionService(orm, eventLog, artifacts, reads, records);
+  const entries = new DirectoryEntryService(orm, eventLog, certificates, limits, records.entries);
+  const reindex = new ReindexService(orm, blobs, records, new Adoption(orm, blobs, artifacts));
   const { upstreams } = config;
   const toUpstreams = (urls: string[]) => urls.map((url) => new Upstream(url, upstreams.waitMs));
   const pulling = path.join(config.dataDir, "pulling");
@@ -87,6 +95,7 @@ export async function openShacache(
     statistics: new CacheStatisticsService(orm, reads),
     reads,
     scrub,
+    reindex,
     blobs,
     taken,
     computerArtifacts: new ComputerArtifactService(orm, taken),
@@ -113,9 +122,19 @@ export async function openShacache(
   const counting = new Repeating("counting reads", countingIntervalMs, () => reads.flush(), log);
   const noting = new Repeating("noting what computers took", notingIntervalMs, () => taken.flush(), log);
   const forgetting = new Repeating("forgetting what computers took", dayMs, () => taken.dropOld(), log);
-  const repeated = [sweeping, scrubbing, collecting, counting, noting, forgetting];
+  const recording = new Repeating("recording old entries", dayMs, (signal) => entries.recordOld(signal), log);
+  const reindexing = new Repeating(
+    "making the index anew",
+    hourMs,
+    (signal) => onlyHere(databaseUrl, "reindex", () => reindex.run(signal)),
+    log,
+  );
+  const repeated = [sweeping, scrubbing, collecting, counting, noting, forgetting, recording, reindexing];
   return {
-    subgraph: await buildShacacheSchema(services, () => scrubbing.now()),
+    subgraph: await buildShacacheSchema(services, {
+      scrubNow: () => scrubbing.now(),
+      reindexNow: () => reindexing.now(),
+    }),
     services,
     startConsumers: () =>
       eventLog.consume(orm, {
@@ -132,4 +151,18 @@ export async function openShacache(
       await blobs.close();
     },
   };
+}
+
+/** The migrations would not make tables again that somebody dropped. */
+async function requireIndex(orm: MikroORM): Promise<void> {
+  const [found] = await orm.em
+    .fork()
+    .execute<{ is_there: boolean }[]>(
+      "select to_regclass('shacache.artifact') is not null and to_regclass('shacache.directory_entry') is not null as is_there",
+    );
+  if (found?.is_there) return;
+  await orm.close(true);
+  throw new ConfigError(
+    "The tables of the Shacache's index are gone. Run `drop schema shacache cascade` on the database, start again, then run `slapgraph cache reindex`.",
+  );
 }

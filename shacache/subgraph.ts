@@ -10,6 +10,7 @@ import { createShacacheLoaders, type ShacacheContext, type ShacacheServices } fr
 import { DirectoryEntryResolver, toDirectoryEntry } from "./directory-entry/directory-entry.resolver.js";
 import { DirectoryEntry } from "./directory-entry/directory-entry.type.js";
 import { toSoftwareRelease } from "./directory-entry/software-release.stub.js";
+import { ReindexResolver } from "./reindex/reindex.resolver.js";
 import { RetentionResolver } from "./retention/retention.resolver.js";
 import { CacheStatisticsResolver } from "./statistics/cache-statistics.resolver.js";
 import {
@@ -19,7 +20,10 @@ import {
 import { TrustedCertificate } from "./trusted-certificate/trusted-certificate.type.js";
 
 /** The Shacache's own small subgraph. Blobs are named by their content: whoever has a token reads one whose name it knows. */
-export function buildShacacheSchema(services: ShacacheServices, scrubNow: () => void) {
+export function buildShacacheSchema(
+  services: ShacacheServices,
+  { scrubNow, reindexNow }: { scrubNow: () => void; reindexNow: () => void },
+) {
   return buildSubgraph({
     name: "shacache",
     resolvers: [
@@ -29,6 +33,7 @@ export function buildShacacheSchema(services: ShacacheServices, scrubNow: () => 
       new TrustedCertificateResolver(services.certificates),
       new RetentionResolver(services.retention, services.entries),
       new CacheStatisticsResolver(services.statistics, scrubNow),
+      new ReindexResolver(services.reindex, reindexNow),
       new ComputerArtifactResolver(),
       new ArtifactComputerResolver(),
       new CacheDriftResolver(services.drift),

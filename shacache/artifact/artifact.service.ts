@@ -20,6 +20,9 @@ export type ArtifactRow = InferEntity<typeof ArtifactEntity>;
 export const sha512Pattern = /^[0-9a-f]{128}$/;
 export const anonymous = "anonymous";
 
+/** Who brought what was found in the store and has no entry. */
+const adopter = "scrub";
+
 const maxBlobBytes = 64 * 1024 ** 3;
 /** A reader of a large blob has some chunks in memory, so there is a limit to them; within a minute the client gives up. */
 const readers = new Gate(256, 45_000);
@@ -113,12 +116,60 @@ export class ArtifactService {
       })
       .catch(async (error) => {
         // Refused, or the index is away: what nobody names goes, as far as it can.
-        if (present?.location !== location) await this.#blobs.remove(location).catch(() => undefined);
+        await this.#removeUnnamed(sha512, location).catch(() => undefined);
         throw error;
       });
     this.#index.forget(sha512);
-    if (!admitted && present?.location !== location) await this.#blobs.remove(location);
+    if (!admitted) await this.#removeUnnamed(sha512, location);
     return admitted;
+  }
+
+  /** Another process may have found the object and named it meanwhile. */
+  async #removeUnnamed(sha512: string, location: string): Promise<void> {
+    const named = await this.#index.findAgain(sha512);
+    if (named?.location !== location) await this.#blobs.remove(location);
+  }
+
+  /**
+   * Names a whole object that no index named. Its bytes may be the only ones there are, so no quota counts and no failure
+   * removes them; they go only where the index names a copy that is there. It is whose its oldest entry is. True if it is
+   * the index's from now on.
+   */
+  async adopt({ sha512, sizeBytes, location, digests }: ReceivedBlob, storedAt: Date): Promise<boolean> {
+    const values = [sizeBytes, location, digests.key, digests.tags];
+    const isNew = await this.#eventLog.transact(this.#orm, async (em, append) => {
+      const [row] = await em.execute<{ project: string }[]>(
+        `insert into shacache.artifact (sha512, size_bytes, location, chunk_key, chunk_tags, created_at, renewed_at, uploaded_by, project)
+         select ?, ?, ?, ?, ?, ?, now(), coalesce(entry.created_by, '${adopter}'), coalesce(entry.project, '${mainProject}')
+         from (select 1) as one left join (
+           select created_by, project from shacache.directory_entry where sha512 = ? order by sequence limit 1) as entry on true
+         on conflict (sha512) do nothing returning project`,
+        [sha512, ...values, storedAt, sha512],
+      );
+      if (!row) return false;
+      await append({
+        kind: "ArtifactStored",
+        subject: sha512,
+        project: row.project,
+        actor: adopter,
+        payload: { sizeBytes },
+      });
+      return true;
+    });
+    const named = await this.#index.findAgain(sha512);
+    if (isNew || named === null || named.location === location) return isNew;
+    if ((await this.#blobs.stat(named.location))?.sizeBytes === sizeBytes) {
+      await this.#blobs.remove(location);
+      return false;
+    }
+    await this.#orm.em
+      .fork()
+      .execute(
+        "update shacache.artifact set size_bytes = ?, location = ?, chunk_key = ?, chunk_tags = ? where sha512 = ? and location = ?",
+        [...values, sha512, named.location],
+      );
+    this.#index.forget(sha512);
+    return true;
   }
 
   /** What a reader asks first, and is counted by. Null when there is no such blob. */

@@ -1,15 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { MikroORM } from "@mikro-orm/postgresql";
-import { mainProject } from "../../common/identity.js";
-import type { BlobStore, StoredObject } from "../blob-store.js";
+import type { BlobStore } from "../blob-store.js";
 import { digestStored } from "../digest-stored.js";
-import { ArtifactEntity } from "./artifact.entity.js";
+import { Adoption } from "./adoption.js";
 import type { ArtifactService } from "./artifact.service.js";
 
 /** A finished object that no index names may be an upload that is about to be named; after this long it is not. */
 const unnamedAgeMs = 3_600_000;
 const pageSize = 100;
-const scrubber = "scrub";
 
 export interface ScrubResult {
   checkedBlobs: number;
@@ -28,12 +26,14 @@ export class Scrub {
   readonly #orm: MikroORM;
   readonly #blobs: BlobStore;
   readonly #artifacts: ArtifactService;
+  readonly #adoption: Adoption;
   readonly #bytesPerSecond: number;
 
   constructor(orm: MikroORM, blobs: BlobStore, artifacts: ArtifactService, bytesPerSecond: number) {
     this.#orm = orm;
     this.#blobs = blobs;
     this.#artifacts = artifacts;
+    this.#adoption = new Adoption(orm, blobs, artifacts);
     this.#bytesPerSecond = bytesPerSecond;
   }
 
@@ -42,7 +42,14 @@ export class Scrub {
     const result: ScrubResult = { checkedBlobs: 0, checkedBytes: 0, quarantined: 0, adopted: 0 };
     await this.#em.execute("update shacache.scrub set started_at = now() where place = ''");
     await this.#checkNamed(result, signal);
-    await this.#judgeUnnamed(result, signal, unnamedOlderThanMs);
+    await this.#adoption.run({
+      olderThanMs: unnamedOlderThanMs,
+      signal,
+      digest: (object) => this.#digest(object, signal),
+      onRead: (_, isAdopted) => {
+        if (isAdopted) result.adopted++;
+      },
+    });
     await this.#em.execute(
       "update shacache.scrub set place = '', finished_at = now(), checked_blobs = ?, checked_bytes = ?, quarantined = ?",
       [result.checkedBlobs, result.checkedBytes, result.quarantined],
@@ -74,33 +81,6 @@ export class Scrub {
       }
       if (rows.length < pageSize) return;
     }
-  }
-
-  async #judgeUnnamed(result: ScrubResult, signal: AbortSignal, olderThanMs: number): Promise<void> {
-    let page: StoredObject[] = [];
-    const judgePage = async () => {
-      const locations = page.map(({ location }) => location);
-      const named = await this.#em.find(ArtifactEntity, { location: { $in: locations } }, { fields: ["location"] });
-      const known = new Set(named.map(({ location }) => location));
-      for (const object of page) if (!known.has(object.location)) await this.#judge(object, result, signal);
-      page = [];
-    };
-    for await (const object of this.#blobs.list()) {
-      if (Date.now() - object.modifiedAt.getTime() < olderThanMs) continue;
-      page.push(object);
-      if (page.length === pageSize) await judgePage();
-    }
-    if (page.length > 0) await judgePage();
-  }
-
-  /** A whole blob is adopted, or removed where there is a copy; one that is not what its name says is put aside. */
-  async #judge(object: StoredObject, result: ScrubResult, signal: AbortSignal): Promise<void> {
-    const { location } = object;
-    const found = await this.#digest(object, signal);
-    if (found === null) return;
-    const [, named] = /^([0-9a-f]{128})(?:\.|$)/.exec(location) ?? [];
-    if (named !== undefined && named !== found.sha512) return this.#blobs.quarantine(location);
-    if (await this.#artifacts.admit({ ...found, location }, scrubber, mainProject)) result.adopted++;
   }
 
   #digest(object: { location: string; sizeBytes: number }, signal: AbortSignal) {

@@ -21,5 +21,7 @@ export const DirectoryEntryEntity = defineEntity({
     /** The release that the metadata says the blob is a build of. */
     releaseUrl: p.text().nullable(),
     isPinned: p.boolean(),
+    /** The store has a record of it. Those of older versions get theirs after the start. */
+    isRecorded: p.boolean(),
   },
 });

@@ -14,6 +14,7 @@ import type {
 } from "../trusted-certificate/trusted-certificate.service.js";
 import { DirectoryEntryEntity } from "./directory-entry.entity.js";
 import { parsePair, readMetadata } from "./entry-body.js";
+import type { EntryRecords } from "./entry-records.js";
 
 export type DirectoryEntryRow = InferEntity<typeof DirectoryEntryEntity>;
 
@@ -21,14 +22,23 @@ export type DirectoryEntryRow = InferEntity<typeof DirectoryEntryEntity>;
 const maxEntriesPerRead = 100;
 const maxBytesPerRead = 4 * 1024 * 1024;
 const maxKeyLength = 8_192;
+const recordedAtOnce = 100;
 
 export class DirectoryEntryService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
   readonly #certificates: TrustedCertificateService;
   readonly #limits: UploadLimits;
+  readonly #records: EntryRecords;
 
-  constructor(orm: MikroORM, eventLog: EventLog, certificates: TrustedCertificateService, limits: UploadLimits) {
+  constructor(
+    orm: MikroORM,
+    eventLog: EventLog,
+    certificates: TrustedCertificateService,
+    limits: UploadLimits,
+    records: EntryRecords,
+  ) {
+    this.#records = records;
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#certificates = certificates;
@@ -59,15 +69,25 @@ export class DirectoryEntryService {
     const [metadata, signature] = parsePair(body);
     const { sha512, releaseUrl } = readMetadata(metadata);
     const id = `${digest("sha512", body)} ${digest("sha256", key)}`;
+    const [present] = await this.#orm.em.fork().execute<{ is_there: boolean; sequence: string; now: Date }[]>(
+      `select exists (select 1 from shacache.directory_entry where id = ?) as is_there,
+           nextval('shacache.entry_number') as sequence, now() as now`,
+      [id],
+    );
+    const sequence = Number(present?.sequence);
+    const createdAt = new Date(present?.now ?? Date.now());
+    // The store knows an entry before the index does: what the index has, it can be given again.
+    if (!present?.is_there)
+      await this.#records.put({ id, key, body, createdAt, createdBy, project, sequence, isPinned: false });
     await this.#eventLog.transact(this.#orm, async (em, append) => {
       // Holds the blob against a collection that is about to remove it: whichever comes second sees what the first did.
       if (sha512 !== null)
         await em.execute("update shacache.artifact set renewed_at = now() where sha512 = ?", [sha512]);
       const inserted = await em.execute<{ id: string }[]>(
         `insert into shacache.directory_entry
-           (id, key, body, sha512, release_url, is_signed, created_at, sequence, created_by, project)
-         values (?, ?, ?, ?, ?, ?, now(), nextval('shacache.entry_number'), ?, ?) on conflict (id) do nothing returning id`,
-        [id, key, body, sha512, releaseUrl, signature.trim() !== "", createdBy, project],
+           (id, key, body, sha512, release_url, is_signed, created_at, sequence, created_by, project, is_recorded)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, true) on conflict (id) do nothing returning id`,
+        [id, key, body, sha512, releaseUrl, signature.trim() !== "", createdAt, sequence, createdBy, project],
       );
       if (inserted.length === 0) return;
       await append({
@@ -85,6 +105,21 @@ export class DirectoryEntryService {
     const { isChecked, signer } = await this.#certificates.signerOf(project, metadata, signature);
     if (isChecked && signer === null)
       throw new AppError("UNTRUSTED_SIGNATURE", "None of the project's trusted certificates signed this entry.");
+  }
+
+  /** Gives entries of older versions their records. Idempotent. */
+  async recordOld(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const em = this.#orm.em.fork();
+      const rows = await em.find(DirectoryEntryEntity, { isRecorded: false }, { limit: recordedAtOnce });
+      for (const row of rows) {
+        signal.throwIfAborted();
+        await this.#records.put(row);
+        row.isRecorded = true;
+      }
+      await em.flush();
+      if (rows.length < recordedAtOnce) return;
+    }
   }
 
   /** The stored bodies joined as they came, newest first; null for a key that was never put. */
@@ -115,6 +150,7 @@ export class DirectoryEntryService {
       if (row.isPinned === isPinned) return row;
       row.isPinned = isPinned;
       await em.flush();
+      await this.#records.put(row);
       const kind = isPinned ? "DirectoryEntryPinned" : "DirectoryEntryUnpinned";
       await append({ kind, subject: id.slice(0, 128), project: row.project, actor: caller.subject });
       return row;

@@ -5,6 +5,8 @@ import { type Caller, isMember, mayOwn, projectOf, requireOwner } from "../../co
 import type { Page } from "../../common/pagination.js";
 import { ArtifactEntity } from "../artifact/artifact.entity.js";
 import type { ArtifactRow, ArtifactService } from "../artifact/artifact.service.js";
+import type { PinRecords } from "../artifact/pin-records.js";
+import type { EntryRecords } from "../directory-entry/entry-records.js";
 import type { ReadCounts } from "../statistics/read-counts.js";
 import { collectable, deleteRetiredEntries } from "./retention.sql.js";
 
@@ -32,8 +34,18 @@ export class RetentionService {
   readonly #eventLog: EventLog;
   readonly #artifacts: ArtifactService;
   readonly #reads: ReadCounts;
+  readonly #records: EntryRecords;
+  readonly #pins: PinRecords;
 
-  constructor(orm: MikroORM, eventLog: EventLog, artifacts: ArtifactService, reads: ReadCounts) {
+  constructor(
+    orm: MikroORM,
+    eventLog: EventLog,
+    artifacts: ArtifactService,
+    reads: ReadCounts,
+    records: { entries: EntryRecords; pins: PinRecords },
+  ) {
+    this.#records = records.entries;
+    this.#pins = records.pins;
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#artifacts = artifacts;
@@ -89,9 +101,13 @@ export class RetentionService {
       if (rows.length < batchSize) break;
     }
     const condition = project === null ? [] : [project];
-    await this.#orm.em
+    const retired = await this.#orm.em
       .fork()
-      .execute(`${deleteRetiredEntries}${project === null ? "" : " and entry.project = ?"}`, condition);
+      .execute<{ id: string }[]>(
+        `${deleteRetiredEntries}${project === null ? "" : " and entry.project = ?"} returning entry.id`,
+        condition,
+      );
+    await this.#records.remove(retired.map(({ id }) => id));
     return result;
   }
 
@@ -101,21 +117,27 @@ export class RetentionService {
    * without a name, which the scrub judges.
    */
   async #remove({ sha512, location }: CollectableRow, actor: string, time: Date): Promise<boolean> {
-    const isRemoved = await this.#eventLog.transact(this.#orm, async (em, append) => {
+    const removed = await this.#eventLog.transact(this.#orm, async (em, append) => {
       await em.execute("select 1 from shacache.artifact where sha512 = ? for update", [sha512]);
       const [row] = await em.execute<CollectableRow[]>(
         `${collectable} and artifact.sha512 = ? and artifact.location = ?`,
         [time, sha512, location],
       );
-      if (!row || this.#reads.isJustRead(sha512)) return false;
-      await em.execute("delete from shacache.directory_entry where sha512 = ?", [sha512]);
+      if (!row || this.#reads.isJustRead(sha512)) return null;
+      const entries = await em.execute<{ id: string }[]>(
+        "delete from shacache.directory_entry where sha512 = ? returning id",
+        [sha512],
+      );
       await em.execute("delete from shacache.artifact where sha512 = ?", [sha512]);
       const payload = { sizeBytes: Number(row.size_bytes), rule: row.rule };
       await append({ kind: "ArtifactCollected", subject: sha512, project: row.project, actor, payload });
-      return true;
+      return entries;
     });
-    if (isRemoved) await this.#artifacts.dropBytes(sha512, location);
-    return isRemoved;
+    if (removed === null) return false;
+    // Bytes and records go after the index: what a crash leaves of them the scrub judges, or nobody asks for.
+    await this.#records.remove(removed.map(({ id }) => id));
+    await this.#artifacts.dropBytes(sha512, location);
+    return true;
   }
 
   /** Owners of the blob's project only. A pinned blob is never collected. Idempotent. */
@@ -128,6 +150,7 @@ export class RetentionService {
       if (row.isPinned === isPinned) return row;
       row.isPinned = isPinned;
       await em.flush();
+      await (isPinned ? this.#pins.put(row.sha512) : this.#pins.remove(row.sha512));
       const kind = isPinned ? "ArtifactPinned" : "ArtifactUnpinned";
       await append({ kind, subject: row.sha512, project: row.project, actor: caller.subject });
       return row;

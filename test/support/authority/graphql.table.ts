@@ -69,6 +69,7 @@ export const queries: Record<string, GraphqlRow> = {
   ],
   "Query.signingKeys": ["!.......y", "signingKeys { isCurrent }", '="isCurrent":true'],
   "Query.retentionPreview": ["!.yyy...y", "retentionPreview(project: $project) { project }"],
+  "Query.reindex": ["!.......y", "reindex { restoredEntries }", '="restoredEntries":'],
   "Query.softwareProduct": ["!.yyyyyyy", 'softwareProduct(name: $product, project: "main") { name }'],
   "Query.softwareProducts": ["!.yyyyyyy", "softwareProducts(first: 100) { edges { node { name } } }", "product"],
   "Query.softwareRelease": ["!.yyyyyyy", "softwareRelease(url: $release) { url }"],
@@ -256,6 +257,7 @@ export const mutations: Record<string, GraphqlRow> = {
   "Mutation.revokeToken": ["!...y...y", "revokeToken(input: { id: $token }) { token { id } }"],
   "Mutation.revokeRole": ["!.ffyfffy", "revokeRole(input: { person: $formerMember, project: $project }) { tokens { subject } }", '="tokens":['],
   "Mutation.rotateSigningKey": ["!fffffffy", "rotateSigningKey(input: {}) { signingKey { isCurrent } }", '="isCurrent":true'],
+  "Mutation.reindexArtifacts": ["!fffffffy", "reindexArtifacts { reindex { readBytes } }", '="readBytes":'],
   "Mutation.scrubArtifacts": ["!fffffffy", "scrubArtifacts { isRunning }", '="isRunning":true'],
   "Mutation.setCachePolicy": ["!.ffyfffy", "setCachePolicy(input: { project: $project }) { cachePolicy { project } }"],
   "Mutation.setComputerAttributes": [

@@ -1,0 +1,33 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { ConfigError } from "../../common/config.js";
+import type { Api } from "../api.js";
+import { say, tell } from "../output.js";
+
+interface Reindex {
+  finishedAt: string | null;
+  restoredEntries: number;
+  restoredArtifacts: number;
+  readBytes: number;
+  failure: string | null;
+}
+
+const selection = "finishedAt restoredEntries restoredArtifacts readBytes failure";
+const pollMs = 1_000;
+const tellEveryMs = 30_000;
+
+/** Has the index made anew, and waits for the end of it. Interrupted, it goes on all the same. */
+export async function reindex(api: Api): Promise<void> {
+  const mutation = `mutation { reindexArtifacts { reindex { ${selection} } userErrors { code message } } }`;
+  const payload = await api.mutate<{ reindex: Reindex | null }>("reindexArtifacts", mutation, {});
+  for (let state = payload.reindex, toldAt = Date.now(); ; ) {
+    if (state?.failure) throw new ConfigError(`It broke off: ${state.failure}`);
+    const done = `${state?.restoredArtifacts} blobs and ${state?.restoredEntries} entries restored, ${state?.readBytes} bytes read`;
+    if (state?.finishedAt) return say(done);
+    if (Date.now() - toldAt > tellEveryMs) {
+      tell(done);
+      toldAt = Date.now();
+    }
+    await delay(pollMs);
+    state = (await api.query<{ reindex: Reindex | null }>(`{ reindex { ${selection} } }`)).reindex;
+  }
+}
