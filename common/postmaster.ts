@@ -34,7 +34,9 @@ export async function startPostmaster(
   const ended = new Promise<string>((resolve) => {
     server.once("error", (error) => resolve(`The embedded PostgreSQL cannot start: ${error.message}. ${reachHint}`));
     server.once("exit", (code, signal) =>
-      resolve(`The embedded PostgreSQL ended with ${signal ?? `code ${code}`}: ${lastWords.trim()}`),
+      resolve(
+        `The embedded PostgreSQL ended with ${signal ?? `code ${code}`}: ${lastWords.trim()}${/Permission denied/.test(lastWords) ? `. ${reachHint}` : ""}`,
+      ),
     );
   });
   // A guard that outlives the server would signal whoever gets its process id next.

@@ -15,6 +15,15 @@ export class Ledger {
     return this.reports.length + this.requests.length + this.blobs.length;
   }
 
+  /** What is in it now, for later. */
+  snapshot(): Ledger {
+    const copy = new Ledger();
+    copy.reports.push(...this.reports);
+    copy.requests.push(...this.requests);
+    copy.blobs.push(...this.blobs);
+    return copy;
+  }
+
   /** What was answered and is not there, of all that came since the last look, or of everything. */
   async findLost(system: RunningSystem, { everything = false } = {}): Promise<string[]> {
     const from = everything ? { reports: 0, requests: 0, blobs: 0 } : this.#checked;

@@ -50,7 +50,7 @@ export class RunningSystem {
   }
 
   static async start(extra: Record<string, string> = {}, wiring: Wiring = "one process"): Promise<RunningSystem> {
-    const dataDir = mkdtempSync("/tmp/sg-");
+    const dataDir = extra.SLAPGRAPH_DATA_DIR ?? mkdtempSync("/tmp/sg-");
     chmodSync(dataDir, 0o755);
     const environment: Record<string, string> = {
       PATH: process.env.PATH ?? "",
