@@ -13,6 +13,9 @@ import { watchLiveness } from "./liveness-watch.js";
 import { register, registerEndpoint } from "./register.js";
 import { type Route, routes, type SlapAnswer, type SlapServices } from "./routes.js";
 
+/** A poll writes nothing as long as this, so that a fleet's polls are reads. */
+const maxContactIntervalMs = 60_000;
+
 export interface SlapDoorOptions extends Credentials {
   host: string;
   port: number;
@@ -65,7 +68,7 @@ async function answer(
     const route = routeOf(request.method, endpoint);
     if (!route) return sendText(response, 404, "NOT_FOUND: there is no such endpoint.\n");
     services.computers
-      .noteContact(call.caller)
+      .noteContact(call.caller, Math.min(maxContactIntervalMs, options.liveness.suspectAfterMs / 4))
       .catch((error) => log.warn({ err: error, requestId }, "a contact was not noted"));
     const { method } = request;
     sendAnswer(response, await answerAudited(route, call, services, { method, id: requestId }, audit));

@@ -35,7 +35,6 @@ export interface FormatReport {
 }
 
 const tokenLifetimeSeconds = 3650 * 86_400;
-const contactWriteIntervalMs = 60_000;
 const sweepBatch = 500;
 export const maxPartitions = 10_000;
 
@@ -251,12 +250,12 @@ export class ComputerService {
     });
   }
 
-  /** Notes that a node was heard of: written at most once a minute, and at once where it changes the liveness. */
-  async noteContact(caller: Caller): Promise<void> {
+  /** Notes that a node was heard of: written at most once in an interval, and at once where it changes the liveness. */
+  async noteContact(caller: Caller, writeIntervalMs: number): Promise<void> {
     if (caller.kind !== "node") return;
     const reference = caller.subject;
     const writtenAt = this.#contactWrittenAt.get(reference);
-    if (writtenAt !== undefined && Date.now() - writtenAt < contactWriteIntervalMs) return;
+    if (writtenAt !== undefined && Date.now() - writtenAt < writeIntervalMs) return;
     this.#contactWrittenAt.set(reference, Date.now());
     try {
       await this.#eventLog.transact(this.#orm, async (em, append) => {
