@@ -4,7 +4,7 @@ import { type Api, type ApiOptions, findToken } from "./api.js";
 import { CacheClient } from "./cache/cache-client.js";
 import { CacheError } from "./cache/cache-error.js";
 import { keyOfUrl, readPem } from "./cache/entry.js";
-import { listBlob, listEntries } from "./cache/list.js";
+import { listArtifacts, listBlob, listEntries } from "./cache/list.js";
 import { digestFile, type NamedBlob, sha512Pattern, walk } from "./cache/local-file.js";
 import { Progress } from "./cache/progress.js";
 import { pull, targetIn } from "./cache/pull.js";
@@ -108,11 +108,12 @@ export function addCacheCommands(
   cache
     .command("ls [file...]")
     .description(
-      "Say which files, folders walked, or SHA-512 sums the cache has. With --key, the entries under a key, newest first.",
+      "Say which files, folders walked, or SHA-512 sums the cache has; without any, the blobs of the token's project. With --key, the entries under a key, newest first.",
     )
     .option("--key <key>", "list the entries under this key")
     .action(async (files: string[], { key }: { key?: string }) => {
-      if ((key === undefined) === (files.length === 0)) throw new ConfigError("Give files or sums, or --key.");
+      if (key !== undefined && files.length > 0) throw new ConfigError("Give files or sums, or --key.");
+      if (key === undefined && files.length === 0) return listArtifacts(api());
       await withClient(async (client, jobs) =>
         key === undefined
           ? runAll(namedBlobs(files), jobs, (item) => listBlob(client, item))

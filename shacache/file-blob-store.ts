@@ -24,7 +24,7 @@ import {
 } from "./blob-store.js";
 import { chunkBytes } from "./chunk-digests.js";
 import { digestInto } from "./digest-into.js";
-import { classify, isAbsent, syncFolder } from "./file-errors.js";
+import { classify, isAbsent, syncFolder, writeAll } from "./file-errors.js";
 import { FileRecordStore } from "./file-record-store.js";
 
 const syncEveryBytes = 32 * 1024 * 1024;
@@ -154,13 +154,6 @@ class FileBlobStore implements BlobStore {
 
   #fileOf(location: string): string {
     return path.join(this.#blobs, location.slice(0, 2), location);
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let written = 0; written < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
-    written += bytesWritten;
   }
 }
 

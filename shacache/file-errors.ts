@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { AppError } from "../common/errors.js";
 
 /** A new name is durable only once its folder is. */
@@ -24,4 +24,11 @@ export function classify(error: unknown): unknown {
   if (storageCodes.has(code))
     return new AppError("UNAVAILABLE", "The blob store cannot be used just now.", { cause: error });
   return error;
+}
+
+export async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
+    written += bytesWritten;
+  }
 }

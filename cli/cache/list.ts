@@ -1,3 +1,4 @@
+import type { Api } from "../api.js";
 import { say, table } from "../output.js";
 import type { CacheClient } from "./cache-client.js";
 import { CacheError, withRetries } from "./cache-error.js";
@@ -23,4 +24,9 @@ export async function listEntries(client: CacheClient, key: string): Promise<voi
       metadata,
     })),
   );
+}
+
+/** The blobs of the caller's project, or all for the administrator, as the API lists them. */
+export async function listArtifacts(api: Api): Promise<void> {
+  table(await api.list("artifacts", "sha512 sizeBytes createdAt lastReadAt uploadedBy"));
 }

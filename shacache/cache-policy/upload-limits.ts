@@ -17,9 +17,13 @@ export class UploadLimits {
     this.#policies = policies;
   }
 
+  policyOf(project: string): Promise<CachePolicyRow> {
+    return this.#policies.policyOf(project);
+  }
+
   /** Counts an upload of a blob or an entry. RATE_LIMITED beyond the project's rate. */
   async admitRequest(project: string): Promise<CachePolicyRow> {
-    const policy = await this.#policies.policyOf(project);
+    const policy = await this.policyOf(project);
     if (policy.uploadsPerMinute == null) return policy;
     const now = performance.now();
     let minute = this.#minutes.get(project);

@@ -7,6 +7,7 @@ import { type Caller, mainProject, mayOwn } from "../../common/identity.js";
 import { pagePerParent } from "../../common/page-per-parent.js";
 import { keyset, type Page } from "../../common/pagination.js";
 import { anonymous, projectOfWriter } from "../artifact/artifact.service.js";
+import type { CachePolicyRow } from "../cache-policy/cache-policy.service.js";
 import type { UploadLimits } from "../cache-policy/upload-limits.js";
 import type {
   TrustedCertificateRow,
@@ -51,15 +52,14 @@ export class DirectoryEntryService {
    * did not sign.
    */
   async put(caller: Caller | null, key: string, body: string): Promise<string | null> {
-    const [metadata, signature] = parsePair(body);
     const project = projectOfWriter(caller);
-    const { untrustedEntries } = await this.#limits.admitRequest(project);
-    if (untrustedEntries === "REFUSE") await this.#requireTrust(project, metadata, signature);
+    await this.#requireTrust(await this.#limits.admitRequest(project), body);
     return this.#append(key, body, caller?.subject ?? anonymous, project);
   }
 
-  /** Takes over what nobody put here: an entry of an upstream directory. */
+  /** Takes over what nobody put here: an entry of an upstream directory. Refused as `put` refuses it, but not counted. */
   async keep(key: string, body: string, source: string): Promise<void> {
+    await this.#requireTrust(await this.#limits.policyOf(mainProject), body);
     await this.#append(key, body, source, mainProject);
   }
 
@@ -101,7 +101,9 @@ export class DirectoryEntryService {
     return sha512;
   }
 
-  async #requireTrust(project: string, metadata: string, signature: string): Promise<void> {
+  async #requireTrust({ project, untrustedEntries }: CachePolicyRow, body: string): Promise<void> {
+    const [metadata, signature] = parsePair(body);
+    if (untrustedEntries !== "REFUSE") return;
     const { isChecked, signer } = await this.#certificates.signerOf(project, metadata, signature);
     if (isChecked && signer === null)
       throw new AppError("UNTRUSTED_SIGNATURE", "None of the project's trusted certificates signed this entry.");

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, mkdir, open, unlink } from "node:fs/promises";
 import path from "node:path";
+import { classify, writeAll } from "../file-errors.js";
 
 const readBytes = 1024 * 1024;
 
@@ -18,11 +19,15 @@ export class Spool {
   }
 
   static async open(folder: string): Promise<Spool> {
-    await mkdir(folder, { recursive: true });
-    const name = path.join(folder, randomUUID());
-    const file = await open(name, "wx+", 0o600);
-    await unlink(name);
-    return new Spool(file);
+    try {
+      await mkdir(folder, { recursive: true });
+      const name = path.join(folder, randomUUID());
+      const file = await open(name, "wx+", 0o600);
+      await unlink(name);
+      return new Spool(file);
+    } catch (error) {
+      throw classify(error);
+    }
   }
 
   get sizeBytes(): number {
@@ -30,10 +35,9 @@ export class Spool {
   }
 
   async append(chunk: Buffer): Promise<void> {
-    for (let offset = 0; offset < chunk.length; ) {
-      const { bytesWritten } = await this.#file.write(chunk, offset, chunk.length - offset, this.#sizeBytes + offset);
-      offset += bytesWritten;
-    }
+    await writeAll(this.#file, chunk, this.#sizeBytes).catch((error) => {
+      throw classify(error);
+    });
     this.#sizeBytes += chunk.length;
   }
 

@@ -18,6 +18,7 @@ export interface UpstreamAnswer {
 /** One that is silent is left alone for so long, so that not every miss waits for it. One that fails at once costs no wait. */
 const restMs = 15_000;
 const maxSockets = 64;
+const maxRefusalBytes = 64 * 1024;
 
 /** A cache that ours asks for what it does not have: the blob half or the directory half of one, at its base URL. */
 export class Upstream {
@@ -49,7 +50,9 @@ export class Upstream {
     const range = from > 0 ? { range: `bytes=${from}-` } : {};
     const response = await this.#ask("GET", key, { via, ...range }, signal);
     const answer = toAnswer(response, from);
-    if (answer === null) response.destroy();
+    // A short refusal is read, which keeps the connection.
+    if (answer === null)
+      (lengthOf(response) ?? maxRefusalBytes) < maxRefusalBytes ? response.resume() : response.destroy();
     return answer;
   }
 

@@ -1,14 +1,13 @@
 import { execFileSync } from "node:child_process";
-import "reflect-metadata";
-import { createHash, createPrivateKey, randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import path from "node:path";
-import { X509CertificateGenerator } from "@peculiar/x509";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommand } from "../support/command.js";
 import { type MinioServer, s3Environment, startMinio } from "../support/minio-server.js";
 import { RunningSystem } from "../support/running-system.js";
+import { createSigningKey } from "../support/signing-key.js";
 import { minioBinary, reasonToSkip } from "../support/toolchain.js";
 
 const minio = await minioBinary();
@@ -50,27 +49,6 @@ describe.each(["files", "MinIO"])("slapgraph cache, on %s", (storeName) => {
     return place;
   }
 
-  /** A builder's RSA key and its certificate, as nodes sign with. */
-  async function signingFiles() {
-    const algorithm = {
-      name: "RSASSA-PKCS1-v1_5",
-      modulusLength: 2048,
-      publicExponent: new Uint8Array([1, 0, 1]),
-      hash: "SHA-256",
-    };
-    const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-    const certificate = await X509CertificateGenerator.createSelfSigned({ name: "CN=builder", keys });
-    const pkcs8 = createPrivateKey({
-      key: Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)),
-      format: "der",
-      type: "pkcs8",
-    });
-    return {
-      key: file("signing.pem", Buffer.from(pkcs8.export({ type: "pkcs1", format: "pem" }))),
-      certificate: file("certificate.pem", Buffer.from(certificate.toString("pem"))),
-    };
-  }
-
   const largeBytes = randomBytes(20 * 1024 * 1024);
 
   test.skipIf(skipped)("a folder is walked, pushed, listed, verified, and pulled again as it was", async () => {
@@ -91,6 +69,11 @@ describe.each(["files", "MinIO"])("slapgraph cache, on %s", (storeName) => {
     const again = await cache(["push", path.join(folder, "tree")]);
     expect(again.stdout.split("\n").sort()).toEqual(pushed.stdout.split("\n").sort());
     expect((await cache(["ls", path.join(folder, "tree")])).code).toBe(0);
+    const all = await runCommand(["cache", "ls"], {
+      SLAPGRAPH_URL: `${system.gatewayUrl}/graphql`,
+      SLAPGRAPH_TOKEN: system.adminToken,
+    });
+    expect(all.stdout).toContain(`${digest(largeBytes)}  ${largeBytes.length} `);
     const verified = await cache(["verify", path.join(folder, "tree")]);
     expect([verified.code, verified.stdout.match(/: OK$/gm)?.length]).toEqual([0, contents.size]);
 
@@ -187,7 +170,9 @@ describe.each(["files", "MinIO"])("slapgraph cache, on %s", (storeName) => {
   });
 
   test.skipIf(skipped)("a key finds what was pushed under it, the newest first, signed or not", async () => {
-    const { key, certificate } = await signingFiles();
+    const builder = await createSigningKey("builder");
+    const key = file("signing.pem", Buffer.from(builder.key));
+    const certificate = file("certificate.pem", Buffer.from(builder.certificate));
     const url = "http://example.org/thing.tar.gz";
     const [first, second, third] = ["one", "two", "three"].map((name) => file(`keyed/${name}`, randomBytes(50)));
     const push = (place = "", ...more: string[]) => cache(["push", place, "--source-url", url, ...more]);

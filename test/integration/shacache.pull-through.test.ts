@@ -3,6 +3,7 @@ import http from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../../common/embedded-postgres.js";
 import { openShacacheFixture, type ShacacheFixture, stores } from "../support/shacache-fixture.js";
+import { createSigningKey } from "../support/signing-key.js";
 import { honest, sha512Of, startUpstream, type UpstreamCache } from "../support/upstream-cache.js";
 import { waitFor } from "../support/wait-for.js";
 
@@ -277,4 +278,22 @@ test("entries of upstream directories become ours in their order, under raw keys
   expect(await read("nothing")).toBe(404);
   await shacache.close();
   for (const upstream of upstreams) await upstream.close();
+});
+
+test("where a project refuses untrusted entries, upstream's have to be trusted too", async () => {
+  const [builder, stranger] = [await createSigningKey("builder"), await createSigningKey("stranger")];
+  const entries = [stranger.entry({ name: "stranger" }), builder.entry({ name: "builder" }), '["{}", ""]'];
+  const upstream = await startUpstream([], (_, response) => response.end(`[${entries.join(", ")}]`));
+  const shacache = await openShacacheFixture("files", { SLAPGRAPH_SHADIR_UPSTREAMS: upstream.url });
+  await shacache.graphql("mutation { setCachePolicy(input: { untrustedEntries: REFUSE }) { userErrors { code } } }");
+  await shacache.graphql(
+    "mutation ($certificate: String!) { trustCertificate(input: { certificate: $certificate }) { userErrors { code } } }",
+    { certificate: builder.certificate },
+  );
+  const { body } = await shacache.raw("GET", "/shadir/key");
+  expect((JSON.parse(body.toString()) as [string, string][]).map(([metadata]) => JSON.parse(metadata))).toEqual([
+    { name: "builder" },
+  ]);
+  await shacache.close();
+  await upstream.close();
 });
