@@ -106,6 +106,12 @@ const databaseAwayCodes = new Set([
 const databaseAwayMessage =
   /connection terminated|timeout exceeded when trying to connect|connection ended|not queryable|query read timeout/i;
 
+/**
+ * What PostgreSQL says of a value that it cannot hold, which came from outside: a time beyond its calendar, a NUL in a text;
+ * where the driver writes the text into the statement, the NUL ends that too early (08P01).
+ */
+const unstorableCodes = new Set(["22021", "22P05", "22P02", "22008", "22003", "08P01"]);
+
 /** Every error leaves a door as an AppError: a database that is away is UNAVAILABLE, the unknown is INTERNAL and masked. */
 export function toAppError(error: unknown): AppError {
   for (let cause: unknown = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
@@ -114,6 +120,11 @@ export function toAppError(error: unknown): AppError {
     // pg raises these states of its pool as plain errors without a code, so the text is all there is to classify by.
     if ((typeof code === "string" && databaseAwayCodes.has(code)) || databaseAwayMessage.test(cause.message)) {
       return new AppError("UNAVAILABLE", "The database does not answer just now. Try again in some seconds.", {
+        cause: error,
+      });
+    }
+    if (typeof code === "string" && unstorableCodes.has(code)) {
+      return new AppError("BAD_USER_INPUT", "A value has characters or a size that cannot be stored.", {
         cause: error,
       });
     }

@@ -170,14 +170,15 @@ export function withPublicErrors(
 }
 
 export function toPublicError(error: GraphQLError, subgraph: string, requestId: string, log: Logger): GraphQLError {
-  // graphql-js marks what it refuses itself by having no original error: bad variables, unknown fields.
-  if (!error.originalError) {
+  // What graphql-js refuses itself has no original error but, where a scalar refused a value, another of its own.
+  const { originalError } = error;
+  if (!originalError || (originalError instanceof GraphQLError && !originalError.originalError)) {
     return new GraphQLError(error.message, {
       ...positionOf(error),
       extensions: { ...error.extensions, code: error.extensions.code ?? "BAD_USER_INPUT" },
     });
   }
-  const appError = toAppError(error.originalError);
+  const appError = toAppError(originalError);
   // What was thrown as an answer needs no log; a fault or a dependency that is away has its cause with it.
   if (appError.cause !== undefined && (appError.code === "INTERNAL" || appError.code === "UNAVAILABLE")) {
     log.error({ err: appError.cause, requestId, subgraph, path: error.path }, "a resolver failed");

@@ -24,7 +24,7 @@ import {
   remoteExecutor,
   type SubgraphExecutor,
 } from "./transport.js";
-import { isEventStream, sendWebResponse, toWebRequest } from "./web.js";
+import { checkTarget, isEventStream, sendWebResponse, toWebRequest } from "./web.js";
 import { serveWebSocket } from "./websocket.js";
 
 export interface GatewayOptions {
@@ -143,6 +143,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const caller = await tokens.verifyAuthorization(authorization);
       const gone = new AbortController();
       response.once("close", () => gone.abort());
+      checkTarget(request.url ?? "/");
       const body = request.method === "GET" ? null : await readBody(request, limits.bodyBytes);
       if (body?.toString("latin1", 0, 1_000).trimStart().startsWith("["))
         throw new AppError("BATCH_REFUSED", "A request has one operation. Send each in a request of its own.");

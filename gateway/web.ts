@@ -1,8 +1,27 @@
 import { once } from "node:events";
 import type http from "node:http";
+import { AppError } from "../common/errors.js";
 import { farewellMs, stallMs, tooSlow } from "./reader-watch.js";
 
 /** Between node:http and the WHATWG Request and Response that the runtime speaks. */
+
+/** The runtime takes JSON in a target for granted, and fails where it is none. */
+export function checkTarget(target: string): void {
+  const { searchParams } = new URL(target, "http://gateway");
+  for (const name of ["variables", "extensions"]) {
+    const text = searchParams.get(name);
+    if (text && !isJson(text)) throw new AppError("BAD_USER_INPUT", `\`${name}\` in the target is not JSON.`);
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export function toWebRequest(request: http.IncomingMessage, body: Buffer | null, signal: AbortSignal): Request {
   const headers = new Headers();

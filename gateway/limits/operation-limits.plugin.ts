@@ -5,12 +5,9 @@ import type { GatewayContext } from "../transport.js";
 import type { GatewayLimits } from "./gateway-limits.js";
 import { measure } from "./measure.js";
 
-interface Params {
-  query?: string;
-}
-
 interface ParamsPayload {
-  params: Params;
+  /** As they came: their shape is checked later. */
+  params: { query?: unknown };
   setResult: (result: unknown) => void;
 }
 
@@ -42,7 +39,7 @@ export function operationLimits(limits: GatewayLimits) {
   const subscriptions = new Map<string, number>();
   return {
     onParams({ params, setResult }: ParamsPayload): void {
-      if (params.query !== undefined && hasMoreTokens(params.query, limits.tokens))
+      if (typeof params.query === "string" && hasMoreTokens(params.query, limits.tokens))
         setResult(refusal("TOKEN_LIMIT", `A document has up to ${limits.tokens} tokens.`));
     },
 

@@ -1,10 +1,11 @@
 import { GraphQLError } from "graphql";
 import { documentId, type TrustedDocuments } from "./trusted-documents.js";
 
+/** As they came: a client may send anything here. */
 interface Params {
-  query?: string;
-  documentId?: string;
-  extensions?: { persistedQuery?: { sha256Hash?: string } };
+  query?: unknown;
+  documentId?: unknown;
+  extensions?: { persistedQuery?: { sha256Hash?: unknown } | null } | null;
 }
 
 interface ParamsPayload {
@@ -21,8 +22,9 @@ export function onlyTrusted(documents: TrustedDocuments) {
   return {
     onParams({ params, setParams, setResult }: ParamsPayload): void {
       const named = params.extensions?.persistedQuery?.sha256Hash ?? params.documentId;
-      const id = typeof named === "string" ? named : documentId(params.query ?? "");
-      const query = documents.get(id) ?? documents.get(documentId((params.query ?? "").trim()));
+      const text = typeof params.query === "string" ? params.query : "";
+      const id = typeof named === "string" ? named : documentId(text);
+      const query = documents.get(id) ?? documents.get(documentId(text.trim()));
       // The pipeline refuses a request without a text before it looks at its result.
       setParams({ ...params, query: query ?? "{ __typename }" });
       if (query !== undefined) return;
