@@ -73,7 +73,14 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   const checking = { connectionsCheckingInterval: Math.min(headersTimeoutMs, 10_000) };
   const server = options.tls
     ? https.createServer(
-        { ...options.tls, ...checking, requestCert: true, rejectUnauthorized: false, minVersion: "TLSv1.2" },
+        {
+          ...options.tls,
+          ...checking,
+          handshakeTimeout: headersTimeoutMs,
+          requestCert: true,
+          rejectUnauthorized: false,
+          minVersion: "TLSv1.2",
+        },
         listener,
       )
     : http.createServer(checking, listener);
