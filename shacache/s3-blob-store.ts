@@ -193,8 +193,10 @@ class S3BlobStore implements BlobStore {
         await this.#client.removeObject(this.#bucket, name);
         count++;
       }
-      const uploads = this.#client.listIncompleteUploads(this.#bucket, "blobs/", true);
+      // MinIO finds unfinished uploads by their whole name or without any, not by the beginning of one.
+      const uploads = this.#client.listIncompleteUploads(this.#bucket, "", true);
       for await (const upload of uploads as AsyncIterable<{ key: string; uploadId: string; initiated?: Date }>) {
+        if (!upload.key.startsWith("blobs/")) continue;
         if (!upload.initiated || Date.now() - upload.initiated.getTime() < olderThanMs) continue;
         await this.#client.abortMultipartUpload(this.#bucket, upload.key, upload.uploadId);
         count++;

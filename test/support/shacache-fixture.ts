@@ -11,7 +11,7 @@ import { executeOperation } from "../../common/subgraph.js";
 import { startShacache } from "../../shacache/door.js";
 import { openShacache } from "../../shacache/server.js";
 import { adminToken, createTestDatabase, openTestResources, testLog } from "./database.js";
-import { startMinio } from "./minio-server.js";
+import { s3Environment, startMinio } from "./minio-server.js";
 import { rawRequest } from "./raw-request.js";
 import { minioBinary, reasonToSkip } from "./toolchain.js";
 
@@ -38,17 +38,12 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   closer.add("folder", () => rmSync(dataDir, { recursive: true, force: true }));
   const server = store === "MinIO" && !("missing" in minio) ? await startMinio(minio.binary) : null;
   if (server) closer.add("MinIO", server.close);
-  const s3 = server && {
-    S3_ENDPOINT: server.endpoint,
-    S3_ACCESS_KEY: server.accessKey,
-    S3_SECRET_KEY: server.secretKey,
-  };
   const config = loadConfig({
     SLAPGRAPH_DATA_DIR: dataDir,
     SLAPGRAPH_SHACACHE_PORT: "0",
     DATABASE_URL: database.url,
     SLAPGRAPH_SHACACHE_SCRUB_RATE: "10000",
-    ...s3,
+    ...s3Environment(server ?? undefined),
     ...environment,
   });
   const shacache = await openShacache(resources, config);
@@ -129,7 +124,8 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   };
 }
 
-function bucketOf(server: { endpoint: string; accessKey: string; secretKey: string; bucket: string }) {
+/** A bucket from outside, behind everybody's back. */
+export function bucketOf(server: { endpoint: string; accessKey: string; secretKey: string; bucket: string }) {
   const { hostname, port } = new URL(server.endpoint);
   const { accessKey, secretKey, bucket } = server;
   const client = new S3Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
