@@ -119,7 +119,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   const webSocket = serveWebSocket(
     door,
     tokens,
-    limits.bodyBytes,
+    limits,
     (params, context) => {
       const request = new Request("http://gateway/graphql", { method: "POST" });
       return (

@@ -1,11 +1,12 @@
 import type http from "node:http";
-import { parse } from "graphql";
+import { GraphQLError, parse } from "graphql";
 import { useServer } from "graphql-ws/use/ws";
 import { type WebSocket, WebSocketServer } from "ws";
 import { toAppError } from "../common/errors.js";
 import { type Door, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
+import type { GatewayLimits } from "./limits/gateway-limits.js";
 import { ReaderWatch } from "./reader-watch.js";
 import type { GatewayContext } from "./transport.js";
 
@@ -19,6 +20,9 @@ interface Connection extends Record<PropertyKey, unknown> {
 export type AnswerOperation = (params: unknown, context: GatewayContext) => Promise<unknown>;
 
 const checkIntervalMs = 500;
+const tooMany = new GraphQLError("Too many operations at a time on this connection.", {
+  extensions: { code: "SUBSCRIPTION_LIMIT" },
+});
 /** graphql-ws wants a document to see which function to call; the runtime behind both parses the real one. */
 const anyOperation = parse("{ __typename }");
 /** graphql-ws would cut who does not answer its pings without a word. */
@@ -31,14 +35,14 @@ const withoutPings = 0;
 export function serveWebSocket(
   door: Door,
   tokens: TokenAuthority,
-  maxMessageBytes: number,
+  limits: Pick<GatewayLimits, "bodyBytes" | "subscriptionsPerCaller">,
   answer: AnswerOperation,
   log: Logger,
 ): { close: () => Promise<void> } {
   const sockets = new WebSocketServer({
     server: door.server,
     path: "/graphql",
-    maxPayload: maxMessageBytes,
+    maxPayload: limits.bodyBytes,
     // A small frame may be a large message: no door takes compressed ones.
     perMessageDeflate: false,
     verifyClient: (_info, decide) => decide(!door.isFull(), 503, "CONNECTION_LIMIT"),
@@ -71,11 +75,15 @@ export function serveWebSocket(
           return false;
         }
       },
-      onSubscribe: (ctx, _id, params) => ({
-        document: anyOperation,
-        schema: null as never,
-        contextValue: { params, context: ctx.extra.context },
-      }),
+      onSubscribe: (ctx, _id, params) => {
+        // Operations of any kind: what is sent faster than it is answered is held by the client, not here.
+        if (Object.keys(ctx.subscriptions).length > limits.subscriptionsPerCaller) return [tooMany];
+        return {
+          document: anyOperation,
+          schema: null as never,
+          contextValue: { params, context: ctx.extra.context },
+        };
+      },
       execute: (args) => answerOperation(args, answer) as never,
       subscribe: (args) => answerOperation(args, answer) as never,
       onError: (_ctx, _id, _payload, errors) => {

@@ -1,14 +1,7 @@
-import { type Config, loadConfig } from "../../common/config.js";
+import { type Config, type Limits, loadConfig } from "../../common/config.js";
 
 /** What the gateway refuses, by `docs/limits.md`. */
-export interface GatewayLimits {
-  depth: number;
-  aliases: number;
-  tokens: number;
-  cost: number;
-  bodyBytes: number;
-  operationMs: number;
-  subscriptionsPerCaller: number;
+export interface GatewayLimits extends Omit<Limits, "connections"> {
   /** Off, nobody is told the schema, nor what a wrong name may have meant. */
   introspection: boolean;
 }

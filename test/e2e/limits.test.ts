@@ -3,6 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { gzipSync } from "node:zlib";
 import { getIntrospectionQuery } from "graphql";
+import { createClient } from "graphql-ws";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
@@ -140,6 +141,26 @@ describe("a gateway with small limits", () => {
         what: "a free place",
       },
     );
+  });
+
+  test("one connection has so many operations at a time, of any kind", async () => {
+    const client = createClient({
+      url: `${system.gatewayUrl.replace("http", "ws")}/graphql`,
+      webSocketImpl: WebSocket,
+      retryAttempts: 0,
+      connectionParams: { authorization: `Bearer ${system.adminToken}` },
+    });
+    const query = "{ computers(first: 1) { edges { cursor } } }";
+    const ask = () =>
+      new Promise<unknown>((resolve, reject) => {
+        const error = (problem: unknown) =>
+          Array.isArray(problem) ? resolve(problem[0].extensions.code) : reject(new Error(String(problem)));
+        client.subscribe({ query }, { next: () => resolve("answered"), error, complete: () => undefined });
+      });
+    const answers = await Promise.all(Array.from({ length: 50 }, ask));
+    expect(new Set(answers)).toEqual(new Set(["answered", "SUBSCRIPTION_LIMIT"]));
+    expect(await ask()).toBe("answered");
+    await client.dispose();
   });
 
   test("a body that is too large, a list of operations or compressed is refused with its code, and the door lives", async () => {

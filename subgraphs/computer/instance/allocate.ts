@@ -151,20 +151,20 @@ function reasonsAgainstRoom({ filter }: AllocationRequest, partition: CandidateP
   return reasons;
 }
 
-/** A shared instance lives in a started instance of the same release and software type. */
+/**
+ * A shared instance lives in a started instance of the same release and software type. Whoever asks may not see the hosts of
+ * others, so that the reasons say how a host does not fit, and nothing of what it is.
+ */
 function reasonsAgainstHost(request: AllocationRequest, { key, host, capabilities }: CandidatePartition): Reason[] {
   if (host === null) return [{ constraint: "host", message: `${key} holds no instance.` }];
   const { filter } = request;
   const reasons: Reason[] = [];
   const against = (constraint: string, message: string) => reasons.push({ constraint, message });
-  if (host.releaseUrl !== request.releaseUrl)
-    against("host", `${host.reference} in ${key} is of the release ${host.releaseUrl}.`);
-  if (host.softwareType !== request.softwareType)
-    against("host", `${host.reference} in ${key} has the software type ${host.softwareType}.`);
-  if (host.requestedState !== "STARTED")
-    against("host", `${host.reference} in ${key} is wanted ${host.requestedState}.`);
+  if (host.releaseUrl !== request.releaseUrl) against("host", `The instance in ${key} is of another release.`);
+  if (host.softwareType !== request.softwareType) against("host", `The instance in ${key} has another software type.`);
+  if (host.requestedState !== "STARTED") against("host", `The instance in ${key} is not wanted STARTED.`);
   if (filter.instance_guid !== undefined && filter.instance_guid !== host.reference) {
-    against("instance_guid", `The request is for ${filter.instance_guid}, ${key} holds ${host.reference}.`);
+    against("instance_guid", `The request is for ${filter.instance_guid}, ${key} holds another instance.`);
   }
   if (filter.capability !== undefined && !capabilities.includes(filter.capability)) {
     against("capability", `${key} does not have the capability ${filter.capability}.`);

@@ -47,6 +47,7 @@ export const queries: Record<string, GraphqlRow> = {
     'explainAllocation(request: { title: "x", releaseUrl: "x" }, first: 1) { edges { node { key } } }',
     "partition",
   ],
+  "Query.explainAllocation (the hosts of a shared one)": ["!.f..fff.", 'explainAllocation(request: { title: "x", releaseUrl: "x", shared: true }, first: 100) { edges { node { reasons { message } } } }', "=SOFTINST-"],
   "Query.instance": ["!.yyyy.yy", "instance(reference: $instance) { reference }"],
   "Query.instance (a child)": ["!.yyyy.yy", "instance(reference: $child) { reference }"],
   "Query.instance (another's)": ["!.y.yy..y", "instance(reference: $ownersInstance) { reference }"],
