@@ -91,6 +91,7 @@ async function openDoors(
       certificates,
       openReads: config.openReads,
       openWrites: config.openWrites,
+      uploadStallMs: config.uploadStallMs,
       checkReady: shacache.checkReady,
     }),
   );

@@ -49,6 +49,7 @@ const environment = z.object({
   SLAPGRAPH_NODE_LOST_SECONDS: seconds.default(3_600),
   SLAPGRAPH_SHACACHE_TLS_PORT: port.optional(),
   SLAPGRAPH_SHACACHE_OPEN_READS: flag.optional(),
+  SLAPGRAPH_SHACACHE_STALL_SECONDS: seconds.default(60),
   SLAPGRAPH_SHACACHE_SCRUB_RATE: z.coerce
     .number({ error: "a number of MiB per second from 1 to 10000" })
     .min(1, "a number of MiB per second from 1 to 10000")
@@ -141,6 +142,8 @@ export interface Config {
   /** Anonymous reads of the Shacache; where it is not said, they go with a loopback address. */
   openReads: boolean;
   openWrites: boolean;
+  /** How long an upload may send nothing. */
+  uploadStallMs: number;
   /** How fast the scrub reads through what is stored. */
   scrubMebibytesPerSecond: number;
   /** Caches that are asked, in order, for blobs and for entries that are not here. */
@@ -224,6 +227,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     adminToken: value.SLAPGRAPH_ADMIN_TOKEN,
     openReads: value.SLAPGRAPH_SHACACHE_OPEN_READS ?? isLoopback(value.SLAPGRAPH_HOST),
     openWrites: value.SLAPGRAPH_SHACACHE_OPEN_WRITES,
+    uploadStallMs: value.SLAPGRAPH_SHACACHE_STALL_SECONDS * 1000,
     scrubMebibytesPerSecond: value.SLAPGRAPH_SHACACHE_SCRUB_RATE,
     upstreams: {
       blobs: value.SLAPGRAPH_SHACACHE_UPSTREAMS,

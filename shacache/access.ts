@@ -7,6 +7,8 @@ export interface ShacacheAccess extends Verifiers {
   /** Anonymous reads, as production caches have them; by default where the door listens on loopback. */
   openReads: boolean;
   openWrites: boolean;
+  /** How long an upload may send nothing. */
+  uploadStallMs: number;
 }
 
 /** Who calls; null where nobody has to say who he is. */

@@ -132,12 +132,10 @@ async function putBlob(exchange: Exchange): Promise<void> {
   await receiveBlob(exchange, key);
 }
 
-async function receiveBlob(
-  { request, response, services, caller }: Exchange,
-  expectedSha512: string | undefined,
-): Promise<void> {
+async function receiveBlob(exchange: Exchange, expectedSha512: string | undefined): Promise<void> {
+  const { request, response, services, caller } = exchange;
   const expectedSizeBytes = announcedBytes(request);
-  const endWatch = watchBody(request, response, expectedSizeBytes);
+  const endWatch = watchBody(exchange, expectedSizeBytes);
   try {
     const expected = { expectedSizeBytes, ...(expectedSha512 === undefined ? {} : { expectedSha512 }) };
     const sha512 = await services.artifacts.upload(caller, request, expected);

@@ -24,10 +24,11 @@ async function sendEntries({ request, response, services, key }: Exchange): Prom
   response.end(body);
 }
 
-async function receiveEntry({ request, response, services, caller, key }: Exchange): Promise<void> {
+async function receiveEntry(exchange: Exchange): Promise<void> {
+  const { request, response, services, caller, key } = exchange;
   const sizeBytes = announcedBytes(request);
   if (sizeBytes > maxEntryBytes) throw new AppError("PAYLOAD_TOO_LARGE", `An entry has up to ${maxEntryBytes} bytes.`);
-  const endWatch = watchBody(request, response, sizeBytes);
+  const endWatch = watchBody(exchange, sizeBytes);
   try {
     const sha512 = await services.entries.put(caller, key, decode(await buffer(request)));
     // A node whose blob is here already sends the entry only.

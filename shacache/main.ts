@@ -21,7 +21,13 @@ await runService("shacache", async (config, resources, log) => {
     checkReady,
   });
   closer.add("subgraph server", () => server.close());
-  const access = { tokens, certificates, openReads: config.openReads, openWrites: config.openWrites };
+  const access = {
+    tokens,
+    certificates,
+    openReads: config.openReads,
+    openWrites: config.openWrites,
+    uploadStallMs: config.uploadStallMs,
+  };
   const door = await startShacache({
     host: config.host,
     port: config.shacachePort,

@@ -1,9 +1,8 @@
 import type http from "node:http";
 import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
+import type { Exchange } from "./routes.js";
 
-/** A write waits this long for its next byte. */
-const uploadStallMs = 60_000;
 /** What comes slower than this on the whole is cut too: a byte a minute would hold a connection for ever. */
 const leastBytesPerMs = 8;
 const longestUploadMs = 12 * 3_600_000;
@@ -20,7 +19,7 @@ export function announcedBytes(request: http.IncomingMessage): number {
 }
 
 /** Answers 408 and cuts the connection where a body stalls or trickles. Returns what ends the watch. */
-export function watchBody(request: http.IncomingMessage, response: http.ServerResponse, sizeBytes: number): () => void {
+export function watchBody({ request, response, uploadStallMs }: Exchange, sizeBytes: number): () => void {
   const cut = () => {
     // The last byte is here: what takes its time now is us.
     if (request.complete || response.headersSent) return;
@@ -30,7 +29,12 @@ export function watchBody(request: http.IncomingMessage, response: http.ServerRe
   };
   const limitMs = Math.min(longestUploadMs, uploadStallMs + sizeBytes / leastBytesPerMs);
   const deadline = setTimeout(cut, limitMs).unref();
-  request.setTimeout(uploadStallMs, cut);
+  // On the response: once the last byte is here, a silence that only the request listens to would end the connection.
+  response.setTimeout(uploadStallMs, () => {
+    // What has come and waits to be read waits for us: that is the store's time, not the client's.
+    if (request.readableLength > 0) request.socket.setTimeout(uploadStallMs);
+    else cut();
+  });
   return () => clearTimeout(deadline);
 }
 

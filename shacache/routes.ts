@@ -16,6 +16,7 @@ export interface Exchange {
   caller: Caller | null;
   /** Whether anybody may read, and so any cache in between may keep what is read. */
   isPublic: boolean;
+  uploadStallMs: number;
   /** The raw target after the store's prefix, "" where there is none. */
   key: string;
 }
@@ -43,7 +44,15 @@ export async function route(
   const name = `${method} /${store}${key === null ? "" : "/*"}`;
   const answer = Object.hasOwn(routes, name) ? routes[name] : undefined;
   if (!answer) throw new AppError("NOT_FOUND", "Blobs are at /shacache/<sha512>, the directory at /shadir/<key>.");
-  const exchange = { request, response, services, caller, isPublic: access.openReads, key: key ?? "" };
+  const exchange = {
+    request,
+    response,
+    services,
+    caller,
+    isPublic: access.openReads,
+    uploadStallMs: access.uploadStallMs,
+    key: key ?? "",
+  };
   if (isRead) return answer(exchange);
   return audit.run({ door: "SHACACHE", action: name, caller, requestId, target: key }, async () => {
     requireWriter(caller);

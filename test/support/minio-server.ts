@@ -21,8 +21,8 @@ export function s3Environment(server: S3Config | undefined): Record<string, stri
 }
 
 /** A real MinIO on loopback with a folder and credentials of its own. */
-export async function startMinio(binary: string): Promise<MinioServer> {
-  const folder = mkdtempSync("/tmp/sg-minio-");
+export async function startMinio(binary: string, parent = "/tmp"): Promise<MinioServer> {
+  const folder = mkdtempSync(`${parent}/sg-minio-`);
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
   const accessKey = randomBytes(8).toString("hex");

@@ -60,6 +60,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
     certificates: resources.certificates,
     openReads: config.openReads,
     openWrites: config.openWrites,
+    uploadStallMs: config.uploadStallMs,
     checkReady: shacache.checkReady,
     log: testLog,
   });
@@ -68,7 +69,7 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
   await sql.connect();
   closer.add("statements", () => sql.end());
   const bucket = server && bucketOf(server);
-  const folder = path.join(dataDir, "blobs");
+  const folder = path.join(config.dataDir, "blobs");
 
   return {
     ...shacache,

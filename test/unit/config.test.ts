@@ -21,6 +21,7 @@ const wrong: [variable: string, environment: Record<string, string>, accepts: st
   ["SLAPGRAPH_SHACACHE_OPEN_WRITES", { SLAPGRAPH_SHACACHE_OPEN_WRITES: "maybe" }, "on or off"],
   ["SLAPGRAPH_SHACACHE_OPEN_WRITES", { SLAPGRAPH_SHACACHE_OPEN_WRITES: "on", SLAPGRAPH_HOST: "0.0.0.0" }, "loopback"],
   ["SLAPGRAPH_SHACACHE_OPEN_READS", { SLAPGRAPH_SHACACHE_OPEN_READS: "perhaps" }, "on or off"],
+  ["SLAPGRAPH_SHACACHE_STALL_SECONDS", { SLAPGRAPH_SHACACHE_STALL_SECONDS: "0" }, "seconds"],
   ["SLAPGRAPH_SHACACHE_SCRUB_RATE", { SLAPGRAPH_SHACACHE_SCRUB_RATE: "0" }, "MiB per second"],
   ["DATABASE_URL", { DATABASE_URL: "mysql://localhost/x" }, "a postgres:// URL"],
   ["SLAPGRAPH_ADMIN_TOKEN", { SLAPGRAPH_ADMIN_TOKEN: "short" }, "16 to 512 characters"],
