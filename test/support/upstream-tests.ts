@@ -103,8 +103,14 @@ async function openResetDoor(databaseUrl: string): Promise<{ url: string; close(
       where schemaname = any ($1) and tablename not like 'mikro_orm%'`,
     [emptiedSchemas],
   );
+  // The master goes on meanwhile, so the locks of all tables may meet its own in another order.
+  const empty = async (tries = 5): Promise<unknown> =>
+    database.query(`truncate ${rows[0]?.tables}`).catch((error: { code?: string }) => {
+      if (error.code !== "40P01" || tries === 0) throw error;
+      return empty(tries - 1);
+    });
   const server = createServer((_, response) => {
-    database.query(`truncate ${rows[0]?.tables}`).then(
+    empty().then(
       () => response.writeHead(204).end(),
       (error: Error) => response.writeHead(500).end(error.message),
     );
