@@ -5,7 +5,7 @@ import { sendText } from "../common/http-door.js";
 import { sha512Pattern } from "./artifact/artifact.service.js";
 import type { ByteRange } from "./blob-store.js";
 import { parseRange } from "./byte-range.js";
-import { digestIn, evaluate, rangeOf, representationOf, validatorsOf } from "./representation.js";
+import { digestIn, evaluate, isOnlyIfCached, rangeOf, representationOf, validatorsOf } from "./representation.js";
 import { announcedBytes, watchBody } from "./request-body.js";
 import type { Exchange, Routes } from "./routes.js";
 
@@ -38,6 +38,7 @@ async function sendBlob(exchange: Exchange): Promise<void> {
 
 async function sendPulled(exchange: Exchange, sha512: string): Promise<void> {
   const { request, response, services } = exchange;
+  if (isOnlyIfCached(request.headers)) throw absent();
   const reader = await services.blobPulls.open(sha512, request.headers.via);
   if (reader === null) throw absent();
   if (reader === "stored") return sendBlob(exchange);
@@ -94,7 +95,8 @@ async function describeBlob(exchange: Exchange): Promise<void> {
   const { request, response, services, isPublic } = exchange;
   const [sha512] = splitQuery(exchange.key);
   const stored = await services.artifacts.statStored(nameIn(sha512));
-  const found = stored ?? (await services.blobPulls.stat(sha512, request.headers.via));
+  const isFar = stored === null && !isOnlyIfCached(request.headers);
+  const found = isFar ? await services.blobPulls.stat(sha512, request.headers.via) : stored;
   if (found === null) throw absent();
   if (!isNotModified(exchange, sha512))
     response.writeHead(200, { ...representationOf(sha512, isPublic), ...lengthHeader(found.sizeBytes) });

@@ -24,6 +24,11 @@ export function evaluate(headers: IncomingHttpHeaders, sha512: string): "send" |
   return ifNoneMatch !== undefined && names(ifNoneMatch, sha512, true) ? "not modified" : "send";
 }
 
+/** The client wants what is stored here, and nothing from upstream (RFC 9111 §5.2.1.7). */
+export function isOnlyIfCached(headers: IncomingHttpHeaders): boolean {
+  return (headers["cache-control"] ?? "").split(",").some((part) => part.trim().toLowerCase() === "only-if-cached");
+}
+
 /** The range that is to be sent: none where it was asked for of another representation (If-Range takes strong tags only). */
 export function rangeOf(headers: IncomingHttpHeaders, sha512: string): string | undefined {
   const ifRange = headers["if-range"];

@@ -51,9 +51,9 @@ export class CacheClient {
     this.#agent.destroy();
   }
 
-  /** Null when the blob is not there. */
+  /** Null when the blob is not there: in the cache itself, whatever its upstreams have. */
   async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
-    const response = await this.#send("HEAD", `/shacache/${sha512}`);
+    const response = await this.#send("HEAD", `/shacache/${sha512}`, { "cache-control": "only-if-cached" });
     response.resume();
     if (response.statusCode === 404) return null;
     await expectStatus(response, 200);

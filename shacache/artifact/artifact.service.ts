@@ -23,7 +23,7 @@ export const anonymous = "anonymous";
 /** Who brought what was found in the store and has no entry. */
 const adopter = "scrub";
 
-const maxBlobBytes = 64 * 1024 ** 3;
+export const maxBlobBytes = 64 * 1024 ** 3;
 /** A reader of a large blob has some chunks in memory, so there is a limit to them; within a minute the client gives up. */
 const readers = new Gate(256, 45_000);
 const smallBytes = 256 * 1024;

@@ -1,6 +1,6 @@
 import { AppError } from "../../common/errors.js";
 import type { Logger } from "../../common/log.js";
-import type { ArtifactService } from "../artifact/artifact.service.js";
+import { type ArtifactService, maxBlobBytes } from "../artifact/artifact.service.js";
 import { BlobSearch, type Found } from "./blob-search.js";
 import { Pull, type PullReader } from "./pull.js";
 import { Spool } from "./spool.js";
@@ -76,6 +76,10 @@ export class BlobPullService {
     const stop = new AbortController();
     const found = await this.#search.open(sha512, via, stop.signal);
     if (found === null) return null;
+    if ((found.sizeBytes ?? 0) > maxBlobBytes) {
+      stop.abort();
+      return null;
+    }
     const running = this.#pulls.get(sha512);
     if (running?.isJoinable) {
       stop.abort();

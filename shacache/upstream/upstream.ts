@@ -19,6 +19,8 @@ export interface UpstreamAnswer {
 const restMs = 15_000;
 const maxSockets = 64;
 const maxRefusalBytes = 64 * 1024;
+/** What servers say that do not know HEAD. */
+const withoutHead = new Set([400, 405, 501]);
 
 /** A cache that ours asks for what it does not have: the blob half or the directory half of one, at its base URL. */
 export class Upstream {
@@ -60,7 +62,11 @@ export class Upstream {
   async head(key: string, via: string, signal: AbortSignal): Promise<{ sizeBytes: number | null } | null> {
     const response = await this.#ask("HEAD", key, { via }, signal);
     response.resume();
-    return response.statusCode === 200 ? { sizeBytes: lengthOf(response) } : null;
+    if (response.statusCode === 200) return { sizeBytes: lengthOf(response) };
+    if (!withoutHead.has(response.statusCode ?? 0)) return null;
+    const answer = await this.get(key, via, signal);
+    answer?.body.destroy();
+    return answer;
   }
 
   #ask(
@@ -95,7 +101,7 @@ export class Upstream {
       request.on("response", (response) => {
         clearTimeout(timer);
         const status = response.statusCode ?? 0;
-        if (status >= 500 || status === 429) return fail(`answered ${status}`);
+        if ((status >= 500 && status !== 501) || status === 429) return fail(`answered ${status}`);
         this.#restsUntil = 0;
         response.on("error", () => undefined);
         response.setTimeout(this.#waitMs * 3, () => response.destroy(new UpstreamError(`${this.#base.origin} stalls`)));

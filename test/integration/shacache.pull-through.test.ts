@@ -67,8 +67,18 @@ describe.each(stores)("pull-through, on $store", ({ store, isSkipped }) => {
   test.skipIf(isSkipped)("an existence probe does not pull the blob, HEAD pulls nothing", async () => {
     const bytes = large as Buffer;
     const sent = first.sentBytes;
-    const { status, headers } = await shacache.raw("HEAD", `/shacache/${sha512Of(bytes)}`);
+    const head = (headers?: Record<string, string>) =>
+      shacache.raw("HEAD", `/shacache/${sha512Of(bytes)}`, undefined, headers);
+    const { status, headers } = await head();
     expect([status, headers["content-length"]]).toEqual([200, String(bytes.length)]);
+    second.answer = (request, response, found) =>
+      request.method === "HEAD" ? void response.writeHead(405).end() : honest(request, response, found);
+    const known = await shacache.raw("HEAD", `/shacache/${sha512Of(rest as Buffer)}`);
+    expect(known.headers["content-length"]).toBe(String(rest?.length));
+    second.answer = honest;
+    // Who asks for what is stored here only is not answered from elsewhere.
+    expect((await head({ "cache-control": "only-if-cached" })).status).toBe(404);
+    expect((await get(bytes, { "cache-control": "max-stale, only-if-cached" })).status).toBe(404);
     await new Promise<void>((resolve, reject) => {
       const probe = http.get(`${shacache.door.url}/shacache/${sha512Of(bytes)}`, { agent: false }, (response) => {
         expect(response.statusCode).toBe(200);
