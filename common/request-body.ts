@@ -9,8 +9,39 @@ const drainFactor = 4;
 
 /** Reads a whole body that is not a blob. PAYLOAD_TOO_LARGE beyond the bound; UNSUPPORTED_ENCODING where it is compressed. */
 export async function readBody(request: http.IncomingMessage, maxBytes: number): Promise<Buffer> {
-  refuseCompressed(request);
   const chunks: Buffer[] = [];
+  const sizeBytes = await eachChunk(request, drainFactor * maxBytes, (chunk, soFar) => {
+    if (soFar <= maxBytes) chunks.push(chunk);
+    else chunks.length = 0;
+  });
+  if (sizeBytes > maxBytes) throw tooLarge(maxBytes);
+  return Buffer.concat(chunks);
+}
+
+/** A body that may be larger than what is kept of it: its beginning and its end, each up to half of the bound. */
+export async function readEnds(request: http.IncomingMessage, maxBytes: number, keptBytes: number): Promise<Buffer> {
+  const beginning: Buffer[] = [];
+  const end: Buffer[] = [];
+  let endBytes = 0;
+  const sizeBytes = await eachChunk(request, maxBytes, (chunk, soFar) => {
+    if (soFar <= keptBytes / 2) return void beginning.push(chunk);
+    end.push(chunk);
+    endBytes += chunk.length;
+    while (endBytes - (end[0]?.length ?? 0) > keptBytes / 2) endBytes -= end.shift()?.length ?? 0;
+  });
+  if (sizeBytes > maxBytes) throw tooLarge(maxBytes);
+  return Buffer.concat([...beginning, ...end]);
+}
+
+const tooLarge = (maxBytes: number) => new AppError("PAYLOAD_TOO_LARGE", `A body has up to ${maxBytes} bytes.`);
+
+/** Hands on each chunk with the number of bytes up to its end, and returns how many there were. Past the limit it stops. */
+async function eachChunk(
+  request: http.IncomingMessage,
+  limitBytes: number,
+  take: (chunk: Buffer, soFar: number) => void,
+): Promise<number> {
+  refuseCompressed(request);
   let sizeBytes = 0;
   const cut = () => request.destroy();
   const deadline = setTimeout(cut, deadlineMs);
@@ -19,16 +50,14 @@ export async function readBody(request: http.IncomingMessage, maxBytes: number):
     // Left early it stays open: the answer has yet to go out on it.
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       sizeBytes += chunk.length;
-      if (sizeBytes <= maxBytes) chunks.push(chunk);
-      else chunks.length = 0;
-      if (sizeBytes > drainFactor * maxBytes) break;
+      take(chunk, sizeBytes);
+      if (sizeBytes > limitBytes) break;
     }
   } finally {
     clearTimeout(deadline);
     request.setTimeout(0);
   }
-  if (sizeBytes > maxBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A body has up to ${maxBytes} bytes.`);
-  return Buffer.concat(chunks);
+  return sizeBytes;
 }
 
 /** No door takes compressed bodies: a few kilobytes may be gigabytes. UNSUPPORTED_ENCODING where one comes. */

@@ -3,11 +3,13 @@ import { TLSSocket } from "node:tls";
 import { callerOf, type Verifiers } from "../common/credentials.js";
 import { AppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
-import { readBody } from "../common/request-body.js";
+import { readBody, readEnds } from "../common/request-body.js";
 import { partitionKeyOf } from "./codec.js";
 
-/** Build logs come as form fields, percent-encoded; the XML inside is bounded again by its own reader. */
+/** Percent-encoded form fields; the XML inside is bounded again by its own reader. */
 const maxBodyBytes = 16 * 1024 * 1024;
+const maxLogBytes = 1024 * 1024 * 1024;
+const keptLogBytes = 4 * 1024 * 1024;
 
 /** One SLAP request: who, what, and the fields of its query or its form body. */
 export interface SlapCall {
@@ -41,7 +43,7 @@ export async function readCall(request: http.IncomingMessage, credentials: Crede
   if (known === null) throw new AppError("UNAUTHENTICATED", "No credential came with the call.");
   const { caller, token } = known;
   const header = request.headers.authorization;
-  const body = request.method === "POST" ? (await readBody(request, maxBodyBytes)).toString("utf8") : "";
+  const body = request.method === "POST" ? (await readForm(request, endpoint)).toString("utf8") : "";
   return {
     caller,
     endpoint,
@@ -51,6 +53,12 @@ export async function readCall(request: http.IncomingMessage, credentials: Crede
     partitionHeader: parsePartitionHeader(header ?? request.headers["x-slappartition"]),
     baseUrl: originOf(request, credentials.publicUrl) + (token === null ? "" : `/k/${token}`),
   };
+}
+
+/** Of a build's whole output the node would lose all if it were refused: what is in the middle of a large one is left out. */
+function readForm(request: http.IncomingMessage, endpoint: string): Promise<Buffer> {
+  const isLog = endpoint === "softwareReleaseError" || endpoint === "softwareInstanceError";
+  return isLog ? readEnds(request, maxLogBytes, keptLogBytes) : readBody(request, maxBodyBytes);
 }
 
 function isJson(request: http.IncomingMessage): boolean {

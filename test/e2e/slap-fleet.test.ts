@@ -218,6 +218,22 @@ describe("many nodes and projects at the SLAP door", () => {
     for (const status of statuses) expect([200, 404, 408]).toContain(status);
   });
 
+  test("of a build's output that is larger than any bound the beginning and the end are kept, and the build is an ERROR", async () => {
+    expect(await post("NORTH-1", "supplySupply", slapForms.supply("NORTH-1", release))).toBe(403);
+    await mutate("supplySoftware", { computerReference: "NORTH-1", releaseUrl: release }, "installation { url }");
+    const log = `first line ${"x".repeat(40_000_000)} the error is here: é`;
+    const body = new URLSearchParams({ url: release, computer_id: "NORTH-1", error_log: log }).toString();
+    expect(await post("NORTH-1", "softwareReleaseError", body)).toBe(200);
+    const query = `{ computer(reference: "NORTH-1") { installations(first: 1) { edges { node { reportedState errorLog } } } } }`;
+    const { computer } = await system.graphql<{
+      computer: { installations: { edges: { node: { reportedState: string; errorLog: string } }[] } };
+    }>(query);
+    expect(computer.installations.edges[0]?.node).toMatchObject({
+      reportedState: "ERROR",
+      errorLog: expect.stringMatching(/the error is here: é$/),
+    });
+  });
+
   test("cordon stops new allocations, and draining lists what would have to move", async () => {
     const setScope = (name: string) =>
       mutate(name, { reference: "SOUTH-1" }, "computer { scope }", "ComputerReferenceInput");
