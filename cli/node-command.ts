@@ -63,31 +63,49 @@ async function configureNode(api: Api, computer: string, options: NodeOptions): 
     const place = folder ? `${folder}/ssl` : path.resolve(options.certificates);
     node.certificate = await takeCertificate(credential.masterUrl, computer, place);
     node.masterUrl = options.tls;
+    if (credential.tokenId) await revokeToken(api, credential.tokenId);
+    if (!folder) process.stderr.write(`Certificate and key are in ${place}: the node needs them at the same place.\n`);
   }
   if (folder === null) return void process.stdout.write(slaposConfiguration(node));
   const clientMasterUrl = credential.masterUrl.replace(/\/k\/[^/]*\/$/, `/k/${api.token}/`);
   writeLocalNode(node, folder, clientMasterUrl);
 }
 
+interface NodeCredential {
+  masterUrl: string;
+  /** Of a token that was made just for this. */
+  tokenId?: string;
+}
+
 /** A new token for the node, in its master_url. The computer has to exist, unless it may be created. */
-async function credentialOf(api: Api, computer: string, mayCreate: boolean): Promise<{ masterUrl: string }> {
+async function credentialOf(api: Api, computer: string, mayCreate: boolean): Promise<NodeCredential> {
   const { computer: present } = await api.query<{ computer: { reference: string } | null }>(
     "query ($reference: String!) { computer(reference: $reference) { reference } }",
     { reference: computer },
   );
   if (!present && !mayCreate) throw new ConfigError(`NOT_FOUND: there is no computer ${computer}. --create makes it.`);
-  const { masterUrl } = present
-    ? await api.mutate<{ masterUrl: string }>(
-        "createToken",
-        "mutation ($input: CreateTokenInput!) { createToken(input: $input) { masterUrl userErrors { code message } } }",
-        { computerReference: computer },
-      )
-    : await api.mutate<{ masterUrl: string }>(
-        "createComputer",
-        "mutation ($input: CreateComputerInput!) { createComputer(input: $input) { masterUrl userErrors { code message } } }",
-        { reference: computer },
-      );
-  return { masterUrl };
+  if (!present) {
+    return api.mutate<NodeCredential>(
+      "createComputer",
+      "mutation ($input: CreateComputerInput!) { createComputer(input: $input) { masterUrl userErrors { code message } } }",
+      { reference: computer },
+    );
+  }
+  const { masterUrl, token } = await api.mutate<{ masterUrl: string; token: { tokenId: string } }>(
+    "createToken",
+    "mutation ($input: CreateTokenInput!) { createToken(input: $input) { masterUrl token { tokenId } userErrors { code message } } }",
+    { computerReference: computer },
+  );
+  return { masterUrl, tokenId: token.tokenId };
+}
+
+/** The certificate stands in for it: what nobody uses nobody should hold. */
+async function revokeToken(api: Api, id: string): Promise<void> {
+  await api.mutate(
+    "revokeToken",
+    "mutation ($input: RevokeTokenInput!) { revokeToken(input: $input) { userErrors { code message } } }",
+    { id },
+  );
 }
 
 /** The computer's certificate, made over SLAP with its token and written where only its node reads it. */

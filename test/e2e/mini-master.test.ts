@@ -1,6 +1,7 @@
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../../common/embedded-postgres.js";
 import { startOfflineRelease } from "../support/offline-release.js";
 import { RunningSystem } from "../support/running-system.js";
 import { SlaposNode } from "../support/slapos-node.js";
@@ -12,6 +13,7 @@ const skipped = reasonToSkip(toolchain);
 /** What `slapos proxy` gives: on one machine, the master and three pasted lines, and a local node runs an instance. */
 describe.skipIf(skipped !== null)("a master for one machine", () => {
   let system: RunningSystem;
+  let tlsPort: number;
   let release: Awaited<ReturnType<typeof startOfflineRelease>>;
   /** Only the shell of the user who pastes the lines: the node itself is what they make. */
   let shell: SlaposNode;
@@ -20,7 +22,8 @@ describe.skipIf(skipped !== null)("a master for one machine", () => {
   beforeAll(async () => {
     if ("missing" in toolchain) return;
     chmodSync(folder, 0o777);
-    system = await RunningSystem.start({ SLAPGRAPH_LOG_LEVEL: "warn" });
+    tlsPort = await freePort();
+    system = await RunningSystem.start({ SLAPGRAPH_LOG_LEVEL: "warn", SLAPGRAPH_SLAP_TLS_PORT: String(tlsPort) });
     release = await startOfflineRelease();
     shell = new SlaposNode({
       toolchain,
@@ -71,5 +74,32 @@ describe.skipIf(skipped !== null)("a master for one machine", () => {
     expect(instances.edges.map((edge) => edge.node)).toEqual([
       { title: "web", reportedState: "STARTED", connectionParameters: { "echo-a": "b" } },
     ]);
+  });
+
+  test("a node is set up for certificates the same way, and its token is not left behind", async () => {
+    const command = path.resolve(import.meta.dirname, "../../dist/cli/slapgraph.js");
+    const where = ["--url", `${system.gatewayUrl}/graphql`, "--token", system.adminToken];
+    const created = await shell.run(process.execPath, [command, ...where, "computer", "create", "COMP-2"]);
+    expect(created.code, created.stderr).toBe(0);
+    const tls = ["--tls", `https://127.0.0.1:${tlsPort}`, "--partitions", "1"];
+    const args = ["node", "config", "COMP-2", ...tls, "--folder", `${folder}/tls`];
+    const configured = await shell.run(process.execPath, [command, ...where, ...args]);
+    expect(configured.code, configured.stderr).toBe(0);
+    const formatted = await shell.run("/bin/sh", ["-c", `slapos node format --now --cfg ${folder}/tls/slapos.cfg`]);
+    expect(formatted.code, formatted.stdout + formatted.stderr).toBe(0);
+    const { computer, tokens } = await system.graphql<{
+      computer: { liveness: string; partitions: { edges: { node: { key: string } }[] } };
+      tokens: { edges: { node: { subject: string; revokedAt: string | null } }[] };
+    }>(
+      `{ computer(reference: "COMP-2") { liveness partitions(first: 10) { edges { node { key } } } }
+         tokens(first: 100) { edges { node { subject revokedAt } } } }`,
+    );
+    expect(computer).toEqual({
+      liveness: "ONLINE",
+      partitions: { edges: [{ node: { key: "COMP-2/slappart0" } }] },
+    });
+    // The one that the computer was created with is its owner's to keep.
+    const good = tokens.edges.filter(({ node }) => node.subject === "COMP-2" && node.revokedAt === null);
+    expect(good).toHaveLength(1);
   });
 });

@@ -220,7 +220,8 @@ describe("many nodes and projects at the SLAP door", () => {
 
   test("of a build's output that is larger than any bound the beginning and the end are kept, and the build is an ERROR", async () => {
     expect(await post("NORTH-1", "supplySupply", slapForms.supply("NORTH-1", release))).toBe(403);
-    await mutate("supplySoftware", { computerReference: "NORTH-1", releaseUrl: release }, "installation { url }");
+    const supply = { computerReference: "NORTH-1", releaseUrl: release };
+    await mutate("supplySoftware", supply, "installation { requestedState }", "SupplySoftwareInput");
     const log = `first line ${"x".repeat(40_000_000)} the error is here: é`;
     const body = new URLSearchParams({ url: release, computer_id: "NORTH-1", error_log: log }).toString();
     expect(await post("NORTH-1", "softwareReleaseError", body)).toBe(200);
