@@ -28,7 +28,10 @@ export interface ByteRange {
 }
 
 export interface OpenBlob {
-  /** The bytes as they are stored, unchecked, in pieces that are read when they are asked for. Iterated once at most. */
+  /**
+   * The bytes as they are stored, unchecked, in pieces that are read when they are asked for. Iterated once at most. A piece
+   * is good until the next one is asked for: its memory is used again.
+   */
   pieces: AsyncIterable<Buffer>;
   /** Ends the reading at once; to be called in any case. */
   close(): Promise<void>;
@@ -54,6 +57,8 @@ export interface BlobStore {
   receive(stream: Readable, options: ReceiveOptions): Promise<ReceivedBlob>;
   /** The bytes of a range, fewer where the object ends before it. */
   open(location: string, range: ByteRange): Promise<OpenBlob | null>;
+  /** All of a small object, in memory of its own: fewer bytes where it is shorter. */
+  read(location: string, sizeBytes: number): Promise<Buffer | null>;
   stat(location: string): Promise<{ sizeBytes: number } | null>;
   /** An address under which anybody reads the bytes from the store itself for so long; null where the store takes no clients. */
   directUrl(location: string, termSeconds: number): Promise<string | null>;

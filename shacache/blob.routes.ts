@@ -1,5 +1,4 @@
 import type { ServerResponse } from "node:http";
-import { pipeline } from "node:stream/promises";
 import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
 import { sha512Pattern } from "./artifact/artifact.service.js";
@@ -79,15 +78,45 @@ async function send(exchange: Exchange, sha512: string, sizeBytes: number | null
     const partial = range ? { "content-range": `bytes ${range.start}-${range.end}/${sizeBytes}` } : {};
     const headers = { ...representationOf(sha512, isPublic), ...partial, ...lengthHeader(length) };
     response.writeHead(range ? 206 : 200, headers);
-    await pipeline(blob.chunks, response);
+    // A client that leaves after the headers only wanted to know whether the blob is there: no error, and reading has stopped.
+    if (!(await sendChunks(response, blob.chunks, length))) return;
     // What is read in parts is taken with its end.
     if (range === null || range.end + 1 === sizeBytes) services.taken.note(caller, sha512, "downloads");
-  } catch (error) {
-    // A client that leaves after the headers only wanted to know whether the blob is there: no error, and reading has stopped.
-    if ((error as NodeJS.ErrnoException).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error;
   } finally {
     await blob.close();
   }
+}
+
+/** True when the client has taken all. A chunk's memory is used again when the next one is asked for, so each is waited for. */
+async function sendChunks(
+  response: ServerResponse,
+  chunks: AsyncIterable<Buffer>,
+  sizeBytes: number | null,
+): Promise<boolean> {
+  let sentBytes = 0;
+  for await (const chunk of chunks) {
+    sentBytes += chunk.length;
+    // The last bytes go with the end: one packet, and one turn, for what is small.
+    if (sentBytes === sizeBytes) await untilTaken(response, (taken) => response.end(chunk, taken));
+    else await untilTaken(response, (taken) => response.write(chunk, taken));
+    if (sentBytes === sizeBytes || response.destroyed) break;
+  }
+  // What ends before its length is broken off, never ended as if it were whole.
+  if (sizeBytes !== null && sentBytes < sizeBytes) response.destroy();
+  else if (!response.writableEnded) response.end();
+  return response.writableFinished;
+}
+
+/** Until the system has the bytes, or nobody wants them any more. */
+function untilTaken(response: ServerResponse, send: (taken: () => void) => unknown): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = () => {
+      response.off("close", settle);
+      resolve();
+    };
+    response.once("close", settle);
+    send(settle);
+  });
 }
 
 /** Asks the store too: a client that finds a blob does not send it, so one whose bytes are gone is not there. */

@@ -24,10 +24,15 @@ const keptChunks: Buffer[] = [];
  * answers the client drains it first.
  */
 export function digestInto(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
-  return uploads.pass(() => digest(stream, options, sink));
+  return uploads.pass(() => digest(stream.iterator({ destroyOnReturn: false }), options, sink));
 }
 
-async function digest(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
+/** The same for pieces that are good until the next one is asked for. */
+export async function digest(
+  pieces: AsyncIterable<Buffer>,
+  options: ReceiveOptions,
+  sink: ChunkSink,
+): Promise<ReceivedBytes> {
   const { maxSizeBytes, expectedSizeBytes, expectedSha512 } = options;
   const hashing = beginHashing(expectedSizeBytes);
   const key = newChunkKey();
@@ -51,7 +56,7 @@ async function digest(stream: Readable, options: ReceiveOptions, sink: ChunkSink
     chunk = takeChunk(capacity);
   };
   try {
-    for await (const piece of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    for await (const piece of pieces) {
       sizeBytes += piece.length;
       if (sizeBytes > maxSizeBytes) throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${maxSizeBytes} bytes.`);
       if (expectedSizeBytes !== undefined && sizeBytes > expectedSizeBytes) throw wrongLength();

@@ -1,6 +1,5 @@
-import { Readable } from "node:stream";
 import type { BlobStore, ReceivedBytes } from "./blob-store.js";
-import { digestInto } from "./digest-into.js";
+import { digest } from "./digest-into.js";
 
 /** Reads a stored object from end to end, as fast as `pace` lets it, for its digests. Null when it is not there. */
 export async function digestStored(
@@ -11,8 +10,8 @@ export async function digestStored(
   const opened = await store.open(location, { start: 0, end: Math.max(0, sizeBytes - 1) });
   if (opened === null) return null;
   try {
-    const stream = Readable.from(opened.pieces, { objectMode: false });
-    return await digestInto(stream, { maxSizeBytes: Number.MAX_SAFE_INTEGER }, (chunk) => pace(chunk.length));
+    const options = { maxSizeBytes: Number.MAX_SAFE_INTEGER };
+    return await digest(opened.pieces, options, (chunk) => pace(chunk.length));
   } finally {
     await opened.close();
   }

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Agent } from "node:http";
 import { Agent as TlsAgent } from "node:https";
 import type { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
 import { Client, CopyDestinationOptions, CopySourceOptions } from "minio";
 import { ConfigError, type S3Config } from "../common/config.js";
@@ -120,6 +121,17 @@ class S3BlobStore implements BlobStore {
   async open(location: string, { start, end }: ByteRange): Promise<OpenBlob | null> {
     const reader = new WindowedReader((from, to) => this.#read(location, from, to), start, end);
     return (await reader.begin()) ? reader : null;
+  }
+
+  async read(location: string, sizeBytes: number): Promise<Buffer | null> {
+    if (sizeBytes === 0) return (await this.stat(location)) && Buffer.alloc(0);
+    try {
+      const stream = await this.#read(location, 0, sizeBytes - 1);
+      return stream === null ? Buffer.alloc(0) : await buffer(stream);
+    } catch (error) {
+      if (isAbsent(error)) return null;
+      throw classify(error);
+    }
   }
 
   /** Null where the object ends before the range. */

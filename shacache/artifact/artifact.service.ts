@@ -249,8 +249,8 @@ export class ArtifactService {
   async *#guard(sha512: string, { location }: KnownBlob, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     try {
       for await (const chunk of chunks) {
-        yield chunk;
         this.#reads.noteSent(chunk.length);
+        yield chunk;
       }
     } catch (error) {
       if (error instanceof CorruptBlobError) await this.quarantine(sha512, location, error.message);

@@ -1,6 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
-import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlobStore, ByteRange, ReceivedBlob } from "../../shacache/blob-store.js";
 import { chunkBytes } from "../../shacache/chunk-digests.js";
@@ -40,7 +39,10 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
     const read = async ({ location, sizeBytes, digests }: ReceivedBlob, range?: ByteRange) => {
       const blob = await openVerified(store, { location, sizeBytes, digests }, range);
       try {
-        return blob && (await buffer(blob.chunks));
+        if (blob === null) return null;
+        const copies: Buffer[] = [];
+        for await (const chunk of blob.chunks) copies.push(Buffer.from(chunk));
+        return Buffer.concat(copies);
       } finally {
         await blob?.close();
       }
@@ -90,7 +92,7 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
       const yielded: Buffer[] = [];
       await expect(
         (async () => {
-          for await (const chunk of blob?.chunks ?? []) yielded.push(chunk);
+          for await (const chunk of blob?.chunks ?? []) yielded.push(Buffer.from(chunk));
         })(),
       ).rejects.toThrow(CorruptBlobError);
       await blob?.close();
