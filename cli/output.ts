@@ -1,10 +1,20 @@
+/** While bars are drawn on the terminal, lines go above them. */
+let writeAbove: ((line: string) => void) | null = null;
+
+export function drawBars(above: ((line: string) => void) | null): void {
+  writeAbove = above;
+}
+
 export function say(text: string): void {
-  process.stdout.write(`${text}\n`);
+  if (writeAbove && process.stdout.isTTY) writeAbove(`${text}\n`);
+  else process.stdout.write(`${text}\n`);
 }
 
 /** For the person at the terminal; what is on stdout stays for the next command. */
 export function tell(text: string): void {
-  process.stderr.write(`slapgraph: ${text}\n`);
+  const line = `slapgraph: ${text}\n`;
+  if (writeAbove) writeAbove(line);
+  else process.stderr.write(line);
 }
 
 /** Columns under their names, for eyes and for `awk`. */

@@ -1,4 +1,5 @@
 import { MultiBar, Presets } from "cli-progress";
+import { drawBars } from "../output.js";
 
 export interface Bar {
   /** Bytes that this transfer has done so far. */
@@ -10,6 +11,8 @@ export interface Bar {
 }
 
 const nameWidth = 40;
+/** As a shell says it of what Ctrl-C ended. */
+const interruptedCode = 130;
 
 /** A bar for each transfer under way, where somebody looks: on a terminal's stderr. Elsewhere only the counting. */
 export class Progress {
@@ -19,14 +22,25 @@ export class Progress {
           stream: process.stderr,
           clearOnComplete: true,
           hideCursor: true,
+          // Its own way of leaving would not leave.
+          gracefulExit: false,
           format: "{name} {bar} {percentage}% {value}/{total} MiB {eta_formatted}",
         },
         Presets.shades_classic,
       )
     : null;
 
+  constructor() {
+    if (!this.#bars) return;
+    process.once("SIGINT", () => {
+      this.close();
+      process.exit(interruptedCode);
+    });
+  }
+
   open(name: string): Bar {
     const bars = this.#bars;
+    if (bars) drawBars((line) => void bars.log(line));
     const shown = name.length > nameWidth ? `…${name.slice(1 - nameWidth)}` : name.padEnd(nameWidth);
     const bar = bars?.create(1, 0, { name: shown });
     let doneBytes = 0;
@@ -49,7 +63,11 @@ export class Progress {
   }
 
   close(): void {
-    this.#bars?.stop();
+    if (!this.#bars?.isActive) return;
+    // What was to go above the bars and has not yet.
+    this.#bars.update();
+    this.#bars.stop();
+    drawBars(null);
   }
 }
 
