@@ -28,24 +28,28 @@ export class BlobSearch {
 
   /** The first upstream's answer that has the blob from a byte on. Null where none has it, or none can say. */
   open(sha512: string, via: string, signal: AbortSignal, from = 0, without?: Set<Upstream>): Promise<Found | null> {
-    return this.#first(sha512, async (upstream) => {
-      if (without?.has(upstream)) throw new UpstreamError("It broke off before.");
+    const get = async (upstream: Upstream) => {
       const answer = await upstream.get(sha512, via, signal, from);
       return answer && { ...answer, upstream };
-    });
+    };
+    return this.#first(sha512, get, without);
   }
 
   stat(sha512: string, via: string, signal: AbortSignal): Promise<{ sizeBytes: number | null } | null> {
     return this.#first(sha512, (upstream) => upstream.head(sha512, via, signal));
   }
 
-  async #first<T>(sha512: string, ask: (upstream: Upstream) => Promise<T | null>): Promise<T | null> {
+  async #first<T>(
+    sha512: string,
+    ask: (upstream: Upstream) => Promise<T | null>,
+    without?: Set<Upstream>,
+  ): Promise<T | null> {
     if (this.#absent.has(sha512)) return null;
     const deadline = Date.now() + maxSearchMs;
     let everyoneSaidNo = true;
     for (const upstream of this.upstreams) {
       if (this.#lies.has(`${upstream.url} ${sha512}`)) continue;
-      if (upstream.isResting || Date.now() > deadline) {
+      if (upstream.isResting || without?.has(upstream) || Date.now() > deadline) {
         everyoneSaidNo = false;
         continue;
       }

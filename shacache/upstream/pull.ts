@@ -85,14 +85,20 @@ export class Pull {
   }
 
   async #nextRead(): Promise<void> {
-    const idle = AbortSignal.timeout(idleMs);
-    await once(this.#changed, "read", { signal: AbortSignal.any([idle, this.#stop.signal]) });
+    const idle = new AbortController();
+    const timer = setTimeout(() => idle.abort(new UpstreamError("Its readers take nothing.")), idleMs);
+    try {
+      await once(this.#changed, "read", { signal: idle.signal });
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Ends it, whoever reads. */
   abandon(why: string): void {
     this.wasAbandoned = true;
     this.#stop.abort(new UpstreamError(why));
+    this.#changed.emit("read");
   }
 
   /** False once it ends: whoever comes then looks into the store, or begins another. */
@@ -135,7 +141,8 @@ export class Pull {
         yield chunk;
       } else if (isStored) return;
       else {
-        this.#hasRead(position);
+        // Who waits for the verdict only needs all the rest to come, however little of it he reads.
+        this.#hasRead(position < end ? position : Number.POSITIVE_INFINITY);
         await once(this.#changed, "changed");
       }
     }

@@ -107,6 +107,15 @@ describe.each(stores)("pull-through, on $store", ({ store, isSkipped }) => {
     expect(await isStored(bytes)).toBe(true);
   });
 
+  test.skipIf(isSkipped)("a reader of a part alone has it once all the rest has come and is right", async () => {
+    const bytes = randomBytes(24 * mebibyte);
+    first.answer = (request, response) => honest(request, response, bytes);
+    const part = await get(bytes, { range: "bytes=0-99" });
+    expect([part.status, part.body.equals(bytes.subarray(0, 100))]).toEqual([206, true]);
+    expect(await isStored(bytes)).toBe(true);
+    first.answer = honest;
+  });
+
   test.skipIf(isSkipped)("a reader has bytes while the rest has yet to come", async () => {
     const bytes = randomBytes(2 * mebibyte);
     let finish: () => void = () => undefined;
