@@ -42,7 +42,7 @@ describe("many nodes and projects at the SLAP door", () => {
     for (const [reference, project, partitions] of [
       ["NORTH-1", "main", 3],
       ["NORTH-2", "main", 3],
-      ["SOUTH-1", "south", 3],
+      ["SOUTH-1", "south", 5],
     ] as const) {
       const { credential } = await mutate<{ credential: string }>(
         "createComputer",
@@ -170,6 +170,74 @@ describe("many nodes and projects at the SLAP door", () => {
     }
   });
 
+  test("instance_guid names the host of a shared instance, and what is not there is told of the instance itself", async () => {
+    const hosts = new Map<string, string>();
+    for (const title of ["host a", "host b"]) {
+      const { status, text } = await request("sam", title);
+      expect(status).toBe(200);
+      hosts.set(title, /_instance_guid<\/string><string>([^<]+)/.exec(text)?.[1] ?? "");
+    }
+    const share = (title: string, filter: DumpableRecord) =>
+      slapPost(urlOf("sam"), "requestComputerPartition", slapForms.request(title, release, {}, filter, null, true));
+    const served = await share("served", { instance_guid: hosts.get("host b") ?? "" });
+    expect(computerOf(served.text)).toBe("SOUTH-1");
+    expect((await share("unserved", { instance_guid: "SOFTINST-0" })).status).toBe(408);
+    const query = `query ($reference: String!) { explainAllocation(instance: $reference, first: 10) { edges { node { key reasons { constraint } } } } }`;
+    const { instances } = await system.graphql<{
+      instances: { edges: { node: { reference: string; title: string } }[] };
+    }>("{ instances(first: 100) { edges { node { reference title } } } }");
+    const reference = instances.edges.find(({ node }) => node.title === "unserved")?.node.reference;
+    const { explainAllocation } = await system.graphql<{
+      explainAllocation: { edges: { node: { key: string; reasons: { constraint: string }[] } }[] };
+    }>(query, { reference });
+    expect(explainAllocation.edges).toHaveLength(5);
+    // Four hold instances, none of them the wanted one; the last is empty.
+    const reasons = explainAllocation.edges.map(({ node }) => node.reasons.map(({ constraint }) => constraint));
+    expect(reasons).toEqual([...Array.from({ length: 4 }, () => ["instance_guid"]), ["host"]]);
+    const host = await get("SOUTH-1", "getFullComputerInformation?computer_id=SOUTH-1");
+    expect(host.text).toContain("<string>slave_title</string><string>served</string>");
+    expect(host.text).not.toContain("unserved");
+  });
+
+  test("members of a tree that ask for it are put into different networks", async () => {
+    const network = (reference: string, value: string) =>
+      mutate(
+        "setComputerAttributes",
+        { reference, attributes: [{ name: "network_guid", value }] },
+        "computer { reference }",
+      );
+    const { credential } = await mutate<{ credential: string }>(
+      "createComputer",
+      { reference: "NORTH-3" },
+      "credential",
+    );
+    tokens.set("NORTH-3", credential);
+    expect(await post("NORTH-3", "loadComputerConfigurationFromXML", slapForms.format("NORTH-3", 2))).toBe(200);
+    for (const [reference, value] of [
+      ["NORTH-1", "net-a"],
+      ["NORTH-2", "net-a"],
+      ["NORTH-3", "net-b"],
+    ] as const)
+      await network(reference, value);
+    const root = await request("nora", "spread", { computer_guid: "NORTH-3" });
+    const key = /slap_computer_partition_id<\/string><string>([^<]+)/.exec(root.text)?.[1] ?? "";
+    const child = (title: string) =>
+      slapPost(
+        urlOf("NORTH-3"),
+        "requestComputerPartition",
+        `${slapForms.request(title, release, {}, { mode: "unique_by_network" })}&${slapForms.partition(`NORTH-3/${key}`)}`,
+      );
+    expect(computerOf((await child("second")).text)).toMatch(/^NORTH-[12]$/);
+    const third = await child("third");
+    expect(third.status).toBe(408);
+    await network("NORTH-2", "net-c");
+    await network("NORTH-1", "net-d");
+    await waitFor(async () => (await child("third")).status, {
+      until: (status) => status === 200,
+      what: "a third network",
+    });
+  });
+
   test("one node's credential neither reads nor reports another's, and its header proves nothing", async () => {
     const key = (await instance("nora", "one"))?.partition?.key ?? "";
     for (const stranger of ["NORTH-1", "SOUTH-1"]) {
@@ -247,7 +315,13 @@ describe("many nodes and projects at the SLAP door", () => {
       computer: { scope: string; instances: { edges: { node: { title: string } }[] } };
     }>(query);
     expect(computer.scope).toBe("DRAINING");
-    expect(computer.instances.edges.map(({ node }) => node.title).sort()).toEqual(["mine", "one"]);
+    expect(computer.instances.edges.map(({ node }) => node.title).sort()).toEqual([
+      "host a",
+      "host b",
+      "mine",
+      "one",
+      "served",
+    ]);
     await setScope("uncordonComputer");
     await waitFor(async () => (await instance("sam", "late"))?.partition, {
       what: "a place once the computer is open",

@@ -26,6 +26,7 @@ export const slapForms = {
     parameters: DumpableRecord,
     filter: DumpableRecord,
     state: DumpableValue = null,
+    isShared = false,
   ) =>
     form({
       software_release: releaseUrl,
@@ -34,7 +35,7 @@ export const slapForms = {
       partition_parameter_xml: dumps(parameters),
       filter_xml: dumps(filter),
       state: dumps(state),
-      shared_xml: dumps(false),
+      shared_xml: dumps(isShared),
     }),
   connection: (key: string, parameters: DumpableRecord) =>
     form({ ...ofPartition(key), connection_xml: dumps(parameters), slave_reference: "None" }),
