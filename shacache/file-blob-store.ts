@@ -24,6 +24,7 @@ import {
   type StoredObject,
 } from "./blob-store.js";
 import { chunkBytes } from "./chunk-digests.js";
+import { keepSlot, takeSlot } from "./chunk-slots.js";
 import { digestInto } from "./digest-into.js";
 import { classify, isAbsent, syncFolder, writeAll } from "./file-errors.js";
 import { FileRecordStore } from "./file-record-store.js";
@@ -103,7 +104,7 @@ class FileBlobStore implements BlobStore {
         isClosed = true;
         // Waits for what is being read into a slot.
         await file.close();
-        keepSlots(slots);
+        for (const slot of slots) keepSlot(slot);
       };
       return { pieces: readPieces(file, start, end, slots), close };
     } catch (error) {
@@ -180,18 +181,6 @@ class FileBlobStore implements BlobStore {
   #fileOf(location: string): string {
     return path.join(this.#blobs, location.slice(0, 2), location);
   }
-}
-
-/** Memory of a chunk each, used again and again: to have it made anew for every chunk takes longer than to read one. */
-const keptSlots: Buffer[] = [];
-const maxKeptSlots = 64;
-
-function takeSlot(): Buffer {
-  return keptSlots.pop() ?? Buffer.allocUnsafeSlow(chunkBytes);
-}
-
-function keepSlots(slots: readonly Buffer[]): void {
-  if (keptSlots.length < maxKeptSlots) keptSlots.push(...slots);
 }
 
 /** The next chunk is being read into one slot while the one before it is on its way from the other. */

@@ -20,8 +20,12 @@ import { digestInto } from "./digest-into.js";
 import { S3RecordStore } from "./s3-record-store.js";
 import { S3Upload } from "./s3-upload.js";
 
-/** MinIO reads a dropped GET to the end of the range that was asked for, so it is asked in windows (part 2, 3). */
-const windowBytes = 8 * 1024 * 1024;
+/**
+ * MinIO reads a dropped GET to the end of the range that was asked for, so it is asked in windows (part 2, 3). Whoever has
+ * read one to its end is no probe and will read on: the next is larger.
+ */
+const firstWindowBytes = 8 * 1024 * 1024;
+const largestWindowBytes = 128 * 1024 * 1024;
 const openAttempts = 20;
 const openRetryMs = 250;
 /** A store that says nothing for so long is away. */
@@ -241,6 +245,7 @@ class WindowedReader implements OpenBlob {
   readonly #end: number;
   #position: number;
   #window: Readable | null = null;
+  #windowBytes = firstWindowBytes;
   #isClosed = false;
 
   constructor(read: (from: number, to: number) => Promise<Readable | null>, start: number, end: number) {
@@ -291,7 +296,8 @@ class WindowedReader implements OpenBlob {
   }
 
   async #nextWindow(): Promise<void> {
-    const to = Math.min(this.#position + windowBytes - 1, this.#end);
+    const to = Math.min(this.#position + this.#windowBytes - 1, this.#end);
+    this.#windowBytes = Math.min(this.#windowBytes * 4, largestWindowBytes);
     this.#window = await this.#read(this.#position, to);
     if (this.#isClosed) this.#window?.destroy();
   }

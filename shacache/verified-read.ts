@@ -1,5 +1,6 @@
 import type { BlobStore, ByteRange, OpenBlob } from "./blob-store.js";
 import { type ChunkDigests, chunkBytes, isIntact } from "./chunk-digests.js";
+import { keepSlot, takeSlot } from "./chunk-slots.js";
 
 const smallBytes = 64 * 1024;
 
@@ -88,23 +89,26 @@ async function* check(
   if (position !== aligned.end + 1) throw new CorruptBlobError("The blob ends before its size.");
 }
 
-/** Pieces of any length put together to whole chunks; one that is a whole chunk is passed on as it is. */
+/** Pieces of any length put together to whole chunks in one slot; one that is a whole chunk is passed on as it is. */
 async function* inChunks(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let held: Buffer[] = [];
-  let heldBytes = 0;
-  for await (let piece of pieces) {
-    while (heldBytes + piece.length >= chunkBytes) {
-      const rest = chunkBytes - heldBytes;
-      yield held.length === 0 && piece.length === chunkBytes
-        ? piece
-        : Buffer.concat([...held, piece.subarray(0, rest)]);
-      held = [];
-      heldBytes = 0;
-      piece = piece.subarray(rest);
+  const slot = takeSlot();
+  let filled = 0;
+  try {
+    for await (const piece of pieces) {
+      if (filled === 0 && piece.length === chunkBytes) yield piece;
+      else {
+        for (let offset = 0; offset < piece.length; ) {
+          const taken = piece.copy(slot, filled, offset);
+          filled += taken;
+          offset += taken;
+          if (filled < chunkBytes) continue;
+          yield slot;
+          filled = 0;
+        }
+      }
     }
-    if (piece.length === 0) continue;
-    held.push(piece);
-    heldBytes += piece.length;
+    if (filled > 0) yield slot.subarray(0, filled);
+  } finally {
+    keepSlot(slot);
   }
-  if (heldBytes > 0) yield held.length === 1 ? (held[0] as Buffer) : Buffer.concat(held);
 }
