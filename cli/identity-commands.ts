@@ -59,14 +59,29 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
   const token = program.command("token").description("Tokens of people and computers.");
   token
     .command("create")
-    .description("Create a token and print it: it is shown once. Give --person with --role, or --computer.")
+    .description("Create a token and print it: it is shown once. Give --person with --role, --computer or --instance.")
     .option("--person <subject>", "the person it is for")
     .option("--role <role>", "OWNER, USER or VIEWER")
     .option("--computer <reference>", "the computer it is for")
+    .option("--instance <reference>", "the instance it is for")
     .option("--project <name>", "the project it is good in")
     .option("--days <n>", "days until it expires", count)
     .action(
-      async ({ person: subject, role, computer, project: name, days }: Record<string, string> & { days?: number }) => {
+      async ({
+        person: subject,
+        role,
+        computer,
+        instance,
+        project: name,
+        days,
+      }: Record<string, string> & { days?: number }) => {
+        if (instance !== undefined) {
+          const field = "createInstanceToken";
+          const input = { reference: instance, expiresInDays: days };
+          return say(
+            (await api().mutate<{ credential: string }>(field, mutation(field, "credential"), input)).credential,
+          );
+        }
         const { secret } = await api().mutate<{ secret: string }>("createToken", mutation("createToken", "secret"), {
           person: subject,
           role,

@@ -8,6 +8,7 @@ import type { SubgraphContext } from "../../common/subgraph.js";
 import type { ComputerRow, ComputerService } from "./computer/computer.service.js";
 import type { InstallationRow, InstallationService } from "./installation/installation.service.js";
 import type { InstanceRow, InstanceService } from "./instance/instance.service.js";
+import type { InstanceTokenService } from "./instance/instance-token.service.js";
 import type { PartitionRow, PartitionService } from "./partition/partition.service.js";
 import type { UsageRow, UsageService } from "./usage/usage.service.js";
 
@@ -16,6 +17,7 @@ export interface ComputerServices {
   partitions: PartitionService;
   installations: InstallationService;
   instances: InstanceService;
+  instanceTokens: InstanceTokenService;
   usage: UsageService;
 }
 

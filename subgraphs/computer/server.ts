@@ -17,6 +17,8 @@ import { InstanceEntity } from "./instance/instance.entity.js";
 import { AllocationCandidateResolver, InstanceResolver, toInstance } from "./instance/instance.resolver.js";
 import { InstanceService } from "./instance/instance.service.js";
 import { SoftwareInstance } from "./instance/instance.type.js";
+import { InstanceTokenResolver } from "./instance/instance-token.resolver.js";
+import { InstanceTokenService } from "./instance/instance-token.service.js";
 import { mayMakeRoom } from "./instance/retry-pending.js";
 import { computerMigrations } from "./migrations.js";
 import { NodeViewService } from "./node-view.js";
@@ -49,6 +51,7 @@ export async function openComputer(
     partitions: new PartitionService(orm, eventLog),
     installations: new InstallationService(orm, eventLog),
     instances: new InstanceService(orm, eventLog),
+    instanceTokens: new InstanceTokenService(orm, eventLog, tokens),
     usage: new UsageService(orm, eventLog),
     nodeViews: new NodeViewService(orm),
   };
@@ -86,6 +89,7 @@ export function buildComputerSchema(
       new PartitionResolver(),
       new InstallationResolver(services.installations),
       new InstanceResolver(services.instances),
+      new InstanceTokenResolver(services.instanceTokens, masterUrl),
       new AllocationCandidateResolver(),
     ],
     entityTypes: [Computer, ComputerPartition, SoftwareInstallation, SoftwareInstance],

@@ -77,6 +77,7 @@ export async function openIdentity(
         concerns: (event) => event.kind === tokenIssuedKind || releasedInstance(event) !== null,
         handler: async (em, events, append) => {
           await services.tokens.recordIssuedTokens(em, events);
+          await services.tokens.revokeOfReleasedInstances(em, events, append);
           await services.certificates.revokeOfReleasedInstances(em, events, append);
         },
       });

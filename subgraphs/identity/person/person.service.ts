@@ -61,7 +61,7 @@ export class PersonService {
     return subjects.map((subject) => rows.find((row) => row.subject === subject) ?? null);
   }
 
-  /** The roles of each person in the projects that the caller sees: what their good tokens say. */
+  /** The roles of each person in the projects that the caller sees, by project and role: what their good tokens say. */
   async rolesOf(caller: Caller, subjects: readonly string[]): Promise<HeldRole[][]> {
     const rows = await this.#orm.em.fork().find(
       TokenEntity,
@@ -72,7 +72,7 @@ export class PersonService {
         expiresAt: { $gt: new Date() },
         ...(caller.kind === "administrator" ? {} : { project: caller.project }),
       },
-      { orderBy: { project: "asc", expiresAt: "desc" } },
+      { orderBy: { project: "asc", role: "asc", expiresAt: "desc" } },
     );
     return subjects.map((subject) => {
       const held = new Map<string, HeldRole>();

@@ -14,6 +14,7 @@ import {
 } from "../../../common/identity.js";
 import { keyset, type Page } from "../../../common/pagination.js";
 import { recordRevocation, tokenRevokedKind } from "../../../common/revocations.js";
+import { releasedInstance } from "../certificate/certificate.service.js";
 import { PersonEntity } from "../person/person.entity.js";
 import { ProjectEntity } from "../project/project.entity.js";
 import { RegistrationTokenEntity } from "../registration/registration.entity.js";
@@ -147,6 +148,16 @@ export class TokenService {
   async tokensById(caller: Caller, ids: readonly string[]): Promise<(TokenRow | null)[]> {
     const rows = await this.#orm.em.fork().find(TokenEntity, { $and: [{ id: { $in: [...ids] } }, visibleTo(caller)] });
     return ids.map((id) => rows.find((row) => row.id === id) ?? null);
+  }
+
+  /** Consumer: an instance that is gone identifies itself no more. Idempotent. */
+  async revokeOfReleasedInstances(em: EntityManager, events: LoggedEvent[], append: Append): Promise<void> {
+    const subject = { $in: events.flatMap((event) => releasedInstance(event) ?? []) };
+    if (subject.$in.length === 0) return;
+    // What was issued in the same page of events is found too.
+    await em.flush();
+    const rows = await em.find(TokenEntity, { kind: "instance", subject, revokedAt: null });
+    for (const row of rows) await revoke(em, append, "master", row);
   }
 
   /** Consumer: tokens that other services issued in their own transactions are recorded here. Idempotent by the token's id. */

@@ -116,7 +116,7 @@ export const fields: Record<string, GraphqlRow> = {
     "artifact(sha512: $artifact) { computers(first: 10) { edges { node { reference } } } }",
     "computer",
   ],
-  "Artifact.entries": ["!yyyyyyyy", "artifact(sha512: $artifact) { entries(first: 1) { edges { node { id } } } }", "entry"],
+  "Artifact.entries": ["!yyyyyyyy", "artifact(sha512: $artifact) { entries(first: 10) { edges { node { id } } } }", "entry"],
   "Artifact.releases": ["!yyyyyyyy", "artifact(sha512: $artifact) { releases { url } }", "release"],
   // Of a project that a caller sees, every blob is one that it sees; there is none to go yet.
   "CollectableArtifact.artifact": [
@@ -208,6 +208,7 @@ export const mutations: Record<string, GraphqlRow> = {
   "Mutation.collectArtifacts": ["!.ffyfffy", "collectArtifacts(input: { project: $project }) { project }"],
   "Mutation.cordonComputer": ["!.ffyf..y", "cordonComputer(input: { reference: $computer }) { computer { reference } }"],
   "Mutation.createComputer": ["!yffyfffy", "createComputer(input: { reference: $new }) { computer { reference } }"],
+  "Mutation.createInstanceToken": ["!.fyyf.fy", "createInstanceToken(input: { reference: $instance }) { instance { reference } }"],
   "Mutation.createPerson": ["!fffffffy", "createPerson(input: { subject: $new }) { person { subject } }"],
   "Mutation.createProject": ["!fffffffy", "createProject(input: { name: $new }) { project { name } }"],
   "Mutation.createRegistrationToken": [

@@ -1,9 +1,6 @@
 import { createHash } from "node:crypto";
 import { toGlobalId } from "../../../common/global-id.js";
-import { TokenAuthority } from "../../../common/identity.js";
-import { SigningKeys } from "../../../common/signing-keys.js";
 import { dumps } from "../../../slap/xml-marshaller.js";
-import { testLog } from "../database.js";
 import type { RunningSystem } from "../running-system.js";
 import { createSigningKey } from "../signing-key.js";
 import { waitFor } from "../wait-for.js";
@@ -214,9 +211,11 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     await fetch(`${system.shacacheUrl}/k/${token}/shadir/${key}`, { method: "PUT", body });
   }
   await fetch(`${system.shacacheUrl}/k/${owner}/shadir/entry-key`, { method: "PUT", body: pair });
-  const { artifact } = await system.graphql<{ artifact: { entries: { edges: [{ node: { id: string } }] } } }>(
-    `{ artifact(sha512: "${sha512}") { entries(first: 1) { edges { node { id } } } } }`,
-  );
+  const { artifact } = await system.graphql<{
+    artifact: { entries: { edges: { node: { id: string; key: string } }[] } };
+  }>(`{ artifact(sha512: "${sha512}") { entries(first: 10) { edges { node { id key } } } } }`);
+  // A node's entry points to the same bytes.
+  const signedEntry = artifact.entries.edges.find(({ node: entry }) => entry.key === "entry-key")?.node.id ?? "";
   const issued = await waitFor(
     async () => {
       const list = "tokens(first: 100) { edges { node { id subject } } }";
@@ -270,7 +269,7 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     trustedCertificate,
     distrustedCertificate,
     artifact: sha512,
-    entry: artifact.entries.edges[0].node.id,
+    entry: signedEntry,
     entryKey: "entry-key",
     tree: "umas",
     usage,
@@ -318,16 +317,11 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     auditRecord: toGlobalId("AuditRecord", "0000000000000000"),
     new: "new",
   };
-  // An instance's own credential is a certificate; a token of its kind is the same caller at every door.
-  const keys = await SigningKeys.open(system.dataDir, testLog);
-  const authority = new TokenAuthority(keys, "no administrator", () => false);
-  const instance = await authority.issue({
-    kind: "instance",
-    subject: mine.reference,
-    project: "main",
-    lifetimeSeconds: 3600,
-  });
-  keys.close();
+  const instance = await run<{ credential: string }>(
+    `createInstanceToken(input: { reference: "${mine.reference}" })`,
+    "credential",
+    user,
+  );
   const tokens = {
     anonymous: null,
     stranger,
@@ -336,7 +330,7 @@ export async function setScene(system: RunningSystem): Promise<Scene> {
     owner,
     node,
     otherNode,
-    instance: instance.token,
+    instance: instance.credential,
     administrator: system.adminToken,
   };
   return { tokens, present, absent, instancePair };
