@@ -1,3 +1,4 @@
+import { createSecretKey } from "node:crypto";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import type { IndexedBlob } from "../verified-read.js";
 
@@ -45,7 +46,11 @@ export class ArtifactIndex {
       ]);
     if (!row) return null;
     const { location, size_bytes, chunk_key: key, chunk_tags: tags } = row;
-    const blob = { location, sizeBytes: Number(size_bytes), digests: key && tags && { key, tags } };
+    const blob = {
+      location,
+      sizeBytes: Number(size_bytes),
+      digests: key && tags && { key: createSecretKey(key), tags },
+    };
     if (blob.digests !== null && blob.sizeBytes <= maxRememberedBlobBytes) this.#remember(sha512, blob);
     return blob;
   }

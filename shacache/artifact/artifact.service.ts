@@ -107,7 +107,7 @@ export class ArtifactService {
          on conflict (sha512) do update set location = excluded.location, chunk_key = excluded.chunk_key, chunk_tags = excluded.chunk_tags
            where artifact.location = ?
          returning xmax <> 0 as healed`,
-          [sha512, sizeBytes, location, digests.key, digests.tags, uploadedBy, project, replaced],
+          [sha512, sizeBytes, location, digests.key.export(), digests.tags, uploadedBy, project, replaced],
         );
         const [row] = rows;
         if (row && !row.healed)
@@ -136,7 +136,7 @@ export class ArtifactService {
    * the index's from now on.
    */
   async adopt({ sha512, sizeBytes, location, digests }: ReceivedBlob, storedAt: Date): Promise<boolean> {
-    const values = [sizeBytes, location, digests.key, digests.tags];
+    const values = [sizeBytes, location, digests.key.export(), digests.tags];
     const isNew = await this.#eventLog.transact(this.#orm, async (em, append) => {
       const [row] = await em.execute<{ project: string }[]>(
         `insert into shacache.artifact (sha512, size_bytes, location, chunk_key, chunk_tags, created_at, renewed_at, uploaded_by, project)
@@ -238,7 +238,7 @@ export class ArtifactService {
     await this.#orm.em
       .fork()
       .execute("update shacache.artifact set chunk_key = ?, chunk_tags = ? where sha512 = ? and location = ?", [
-        found.digests.key,
+        found.digests.key.export(),
         found.digests.tags,
         sha512,
         known.location,
