@@ -1,9 +1,9 @@
 import { type ExecutionArgs, GraphQLError, getOperationAST, Lexer, Source, TokenKind } from "graphql";
 import { AppError } from "../../common/errors.js";
-import type { Caller } from "../../common/identity.js";
 import type { GatewayContext } from "../transport.js";
 import type { GatewayLimits } from "./gateway-limits.js";
 import { measure } from "./measure.js";
+import { holding, SubscriptionPlaces } from "./subscription-places.js";
 
 interface ParamsPayload {
   /** As they came: their shape is checked later. */
@@ -23,12 +23,9 @@ interface ExecutePayload {
 
 interface SubscribePayload {
   args: Args;
+  subscribeFn: Execute;
+  setSubscribeFn: (subscribe: Execute) => void;
   setResultAndStopExecution: (result: unknown) => void;
-}
-
-interface SubscribedPayload {
-  result: unknown;
-  setResult: (result: unknown) => void;
 }
 
 /**
@@ -36,7 +33,7 @@ interface SubscribedPayload {
  * HTTP, event streams and WebSocket have the same limits.
  */
 export function operationLimits(limits: GatewayLimits) {
-  const subscriptions = new Map<string, number>();
+  const places = new SubscriptionPlaces(limits.subscriptionsPerCaller);
   return {
     onParams({ params, setResult }: ParamsPayload): void {
       if (typeof params.query === "string" && hasMoreTokens(params.query, limits.tokens))
@@ -49,27 +46,11 @@ export function operationLimits(limits: GatewayLimits) {
       else setExecuteFn((given) => inTime(executeFn(given), limits.operationMs));
     },
 
-    onSubscribe({ args, setResultAndStopExecution }: SubscribePayload) {
+    onSubscribe({ args, subscribeFn, setSubscribeFn, setResultAndStopExecution }: SubscribePayload): void {
       const refused = check(args, limits);
-      if (refused) return void setResultAndStopExecution(refused);
-      const who = nameOf(args.contextValue.caller);
-      const open = subscriptions.get(who) ?? 0;
-      if (open >= limits.subscriptionsPerCaller) {
-        const message = `One caller has up to ${limits.subscriptionsPerCaller} subscriptions at a time.`;
-        return void setResultAndStopExecution(refusal("SUBSCRIPTION_LIMIT", message));
-      }
-      subscriptions.set(who, open + 1);
-      const release = once(() => {
-        const left = (subscriptions.get(who) ?? 1) - 1;
-        if (left > 0) subscriptions.set(who, left);
-        else subscriptions.delete(who);
-      });
-      return {
-        onSubscribeResult({ result, setResult }: SubscribedPayload): void {
-          if (isIterable(result)) setResult(releasedAtEnd(result, release));
-          else release();
-        },
-      };
+      const place = refused ? null : places.take(args.contextValue.caller);
+      if (place) setSubscribeFn((given) => holding(place, () => subscribeFn(given)));
+      else setResultAndStopExecution(refused ?? refusal("SUBSCRIPTION_LIMIT", places.message));
     },
   };
 }
@@ -121,45 +102,4 @@ async function inTime(running: unknown, limitMs: number): Promise<unknown> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function nameOf(caller: Caller): string {
-  return caller.kind === "administrator" ? caller.kind : `${caller.kind} ${caller.project} ${caller.subject}`;
-}
-
-function once(work: () => void): () => void {
-  let isDone = false;
-  return () => {
-    if (!isDone) work();
-    isDone = true;
-  };
-}
-
-function isIterable(result: unknown): result is AsyncIterable<unknown> {
-  return typeof result === "object" && result !== null && Symbol.asyncIterator in result;
-}
-
-/** The same stream; its place is free again when it ends, breaks or is left. */
-function releasedAtEnd(stream: AsyncIterable<unknown>, release: () => void): AsyncIterableIterator<unknown> {
-  const events = stream[Symbol.asyncIterator]();
-  return {
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    async next() {
-      try {
-        const event = await events.next();
-        if (event.done) release();
-        return event;
-      } catch (error) {
-        release();
-        throw error;
-      }
-    },
-    async return() {
-      release();
-      await events.return?.();
-      return { done: true, value: undefined };
-    },
-  };
 }

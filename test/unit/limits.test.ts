@@ -4,7 +4,9 @@ import { buildSchema, getIntrospectionQuery, getOperationAST, parse } from "grap
 import { afterAll, expect, test } from "vitest";
 import { defaultLimits } from "../../gateway/limits/gateway-limits.js";
 import { measure } from "../../gateway/limits/measure.js";
+import { holding, SubscriptionPlaces } from "../../gateway/limits/subscription-places.js";
 import { checkTrustedDocuments, documentId, readTrustedDocuments } from "../../gateway/limits/trusted-documents.js";
+import { person } from "../support/services.js";
 
 const schemaFile = path.resolve(import.meta.dirname, "../../schema/supergraph.graphql");
 const schema = buildSchema(readFileSync(schemaFile, "utf8"), { assumeValidSDL: true });
@@ -68,4 +70,28 @@ test("a folder of documents that are wrong ends the start with a sentence", () =
       "SLAPGRAPH_TRUSTED_DOCUMENTS: ",
     );
   }
+});
+
+test("a place is given back once, however its stream ends: at its end, broken, left, or never opened", async () => {
+  const places = new SubscriptionPlaces(1);
+  const vera = person("vera", "VIEWER");
+  const hold = (open: () => unknown) => holding(places.take(vera) ?? (() => expect.fail("no place")), open);
+  async function* events(breaks: boolean) {
+    yield 1;
+    if (breaks) throw new Error("broken");
+  }
+  type Stream = AsyncIterableIterator<unknown>;
+  const ended = (await hold(() => events(false))) as Stream;
+  expect(places.take(vera)).toBeNull();
+  expect(places.take(person("vito", "VIEWER"))).not.toBeNull();
+  for await (const _ of ended);
+  const broken = (await hold(() => events(true))) as Stream;
+  await broken.next();
+  await expect(broken.next()).rejects.toThrow("broken");
+  const left = (await hold(() => events(false))) as Stream;
+  await left.return?.();
+  await left.return?.();
+  await hold(() => ({ errors: [] }));
+  await expect(hold(() => Promise.reject(new Error("closed")))).rejects.toThrow("closed");
+  expect([places.take(vera) === null, places.take(vera)]).toEqual([false, null]);
 });
