@@ -75,12 +75,8 @@ export class InstanceService {
     if (unchanged) return unchanged;
     return this.#eventLog.transact(this.#orm, async (em, append) => {
       const place = await this.#placeOf(em, caller, request, project);
-      const present = await em.findOne(InstanceEntity, {
-        ...place.where,
-        title: request.title,
-        allocation: { $ne: "RELEASED" },
-      });
-      if (!present) {
+      const reference = await referenceAt(em, place, request.title);
+      if (reference === null) {
         if (request.requestedState === "DESTROYED") {
           throw new AppError("NOT_FOUND", `There is no instance ${request.title} to destroy.`, {
             details: { path: ["input", "title"] },
@@ -93,8 +89,8 @@ export class InstanceService {
         });
         return placeInstance(em, append, caller.subject, made);
       }
-      await lockInstances(em, [present.reference]);
-      await em.refresh(present);
+      await lockInstances(em, [reference]);
+      const present = await em.findOneOrFail(InstanceEntity, { reference });
       const requestedState = place.forcedState ?? request.requestedState;
       await changeInstance(em, append, caller, present, { ...request, requestedState });
       if (present.allocation === "PENDING") return placeInstance(em, append, caller.subject, present);
@@ -109,7 +105,6 @@ export class InstanceService {
       const owner = caller.subject;
       if (project === null) throw noPartition("");
       return {
-        where: { project, owner, parentReference: null },
         project,
         owner,
         rootReference: null,
@@ -147,7 +142,6 @@ export class InstanceService {
     if (known) known.parentReference = parent.reference;
     await em.flush();
     return {
-      where: { rootReference: root.reference, parentReference: { $ne: null } },
       project: root.project,
       owner: root.owner,
       rootReference: root.reference,
@@ -325,14 +319,24 @@ export class InstanceService {
   }
 }
 
-/** Where a request belongs, and how the instance that has its title is found. */
+/** Where a request belongs: among its owner's roots, or in a tree. */
 interface Place {
-  where: object;
   project: string;
   owner: string;
   rootReference: string | null;
   parentReference: string | null;
   forcedState: RequestedState | null;
+}
+
+/** The living instance that has a title there. */
+async function referenceAt(em: EntityManager, place: Place, title: string): Promise<string | null> {
+  const { rootReference, project, owner } = place;
+  const [found] = await em.execute<{ reference: string }[]>(
+    `select reference from computer.instance where title = ? and allocation <> 'RELEASED'
+       and ${rootReference === null ? "project = ? and owner = ? and parent_reference is null" : "root_reference = ? and parent_reference is not null"}`,
+    [title, ...(rootReference === null ? [project, owner] : [rootReference])],
+  );
+  return found?.reference ?? null;
 }
 
 /** Of two that make the same title at once, the second fails on the title's index and finds the first's on its next try. */
