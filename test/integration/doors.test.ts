@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { request as httpRequest } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { dumps } from "../../slap/xml-marshaller.js";
+import { rawRequest } from "../support/raw-request.js";
 import { RunningSystem, type Wiring } from "../support/running-system.js";
 
 const wirings: Wiring[] = ["one process", "apart"];
@@ -53,32 +53,8 @@ describe.each(wirings)("%s", (wiring) => {
     return { status: response.status, text: await response.text(), type: response.headers.get("content-type") };
   }
 
-  /** A request whose target goes over the wire as it is written here, as the real cache client's does. */
-  function raw(
-    method: string,
-    target: string,
-    body?: Buffer,
-    headers: Record<string, string> = {},
-  ): Promise<{ status: number; body: Buffer }> {
-    const { hostname, port } = new URL(system.shacacheUrl);
-    return new Promise((resolve, reject) => {
-      const sent = httpRequest({
-        hostname,
-        port,
-        method,
-        path: target,
-        headers: { ...(body ? { "content-length": String(body.length) } : {}), ...headers },
-      });
-      sent.on("error", reject);
-      sent.on("response", (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks) }));
-        response.on("error", reject);
-      });
-      sent.end(body);
-    });
-  }
+  const raw = (method: string, target: string, body?: Buffer, headers?: Record<string, string>) =>
+    rawRequest(system.shacacheUrl, method, target, body, headers);
 
   describe("the SLAP door", () => {
     test("no token, a wrong one or a foreign one gets nothing, in the path or as Basic", async () => {

@@ -1,20 +1,14 @@
 import { createHash, randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Caller } from "../../common/identity.js";
+import { person } from "../support/services.js";
 import { openShacacheFixture, type ShacacheFixture } from "../support/shacache-fixture.js";
 import { createSigningKey, type SigningKey } from "../support/signing-key.js";
 
 const sha512 = createHash("sha512").update("a blob").digest("hex");
-const owner: Caller = {
-  kind: "person",
-  subject: "olga",
-  project: "main",
-  role: "OWNER",
-  tokenId: "t",
-  expiresAt: Number.MAX_SAFE_INTEGER,
-};
-const viewer: Caller = { ...owner, role: "VIEWER" };
-const stranger: Caller = { ...owner, project: "other" };
+const owner = person("olga", "OWNER");
+const viewer = person("vera", "VIEWER");
+const stranger = person("eve", "OWNER", "other");
 
 let cache: ShacacheFixture;
 

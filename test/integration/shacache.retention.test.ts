@@ -1,21 +1,14 @@
 import { createHash, randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import type { Caller } from "../../common/identity.js";
-import { administrator, openShacacheFixture, type ShacacheFixture, stores } from "../support/shacache-fixture.js";
+import { administrator, nodeOf, person } from "../support/services.js";
+import { openShacacheFixture, type ShacacheFixture, stores } from "../support/shacache-fixture.js";
 import { waitFor } from "../support/wait-for.js";
 
 const dayMs = 86_400_000;
 const inDays = (days: number) => new Date(Date.now() + days * dayMs);
 const releaseUrl = "http://example/software.cfg";
-const owner: Caller = {
-  kind: "person",
-  subject: "olga",
-  project: "main",
-  role: "OWNER",
-  tokenId: "t",
-  expiresAt: Number.MAX_SAFE_INTEGER,
-};
+const owner = person("olga", "OWNER");
 
 for (const { store, isSkipped } of stores) {
   describe.skipIf(isSkipped)(`what is kept and what goes, on ${store}`, () => {
@@ -241,8 +234,8 @@ for (const { store, isSkipped } of stores) {
       expect(await list("minSizeBytes: 501")).toEqual([]);
       expect(await list(`unreadSince: "${new Date(Date.now() - 60_000).toISOString()}"`)).toEqual([plain]);
       expect(await list("", owner)).toEqual(both);
-      expect(await list("", { ...owner, project: "other" })).toEqual([]);
-      const node: Caller = { ...owner, kind: "node", subject: "COMP-1" };
+      expect(await list("", person("eve", "OWNER", "other"))).toEqual([]);
+      const node = nodeOf("COMP-1");
       expect(await list("", node)).toEqual([]);
       const totals =
         "{ cacheStatistics { artifactCount sizeBytes entryCount hits misses hitRate sentBytes scrub { finishedAt } } }";

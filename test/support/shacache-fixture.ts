@@ -5,7 +5,6 @@ import { parse } from "graphql";
 import { Client as S3Client } from "minio";
 import { Client } from "pg";
 import { loadConfig } from "../../common/config.js";
-import type { Caller } from "../../common/identity.js";
 import { Closer } from "../../common/lifecycle.js";
 import { executeOperation } from "../../common/subgraph.js";
 import { startShacache } from "../../shacache/door.js";
@@ -13,6 +12,7 @@ import { openShacache } from "../../shacache/server.js";
 import { adminToken, createTestDatabase, openTestResources, testLog } from "./database.js";
 import { s3Environment, startMinio } from "./minio-server.js";
 import { rawRequest } from "./raw-request.js";
+import { administrator } from "./services.js";
 import { minioBinary, reasonToSkip } from "./toolchain.js";
 
 const minio = await minioBinary();
@@ -22,8 +22,6 @@ export const stores: { store: "files" | "MinIO"; isSkipped: boolean }[] = [
   { store: "files", isSkipped: false },
   { store: "MinIO", isSkipped: reasonToSkip(minio) !== null },
 ];
-
-export const administrator: Caller = { kind: "administrator", subject: "administrator" };
 
 export type ShacacheFixture = Awaited<ReturnType<typeof openShacacheFixture>>;
 
