@@ -35,3 +35,28 @@ export function requireWriter(caller: Caller | null): void {
   if (caller.kind === "person" && caller.role !== "VIEWER") return;
   throw new AppError("FORBIDDEN", "Uploading takes a node's credential, or the role USER or OWNER.");
 }
+
+const checkIntervalMs = 500;
+
+/** An upload or a download may take hours: it is cut within a second of its caller's credential being revoked. */
+export async function whileGood(
+  caller: Caller | null,
+  { tokens }: ShacacheAccess,
+  response: http.ServerResponse,
+  work: () => Promise<void>,
+): Promise<void> {
+  if (caller === null) return work();
+  const check = setInterval(() => {
+    try {
+      tokens.assertStillValid(caller);
+    } catch {
+      // Too late for a status; the bytes that are missing say that it is not whole.
+      response.req.destroy();
+    }
+  }, checkIntervalMs);
+  try {
+    await work();
+  } finally {
+    clearInterval(check);
+  }
+}

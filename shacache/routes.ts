@@ -2,7 +2,7 @@ import type http from "node:http";
 import type { AuditTrail } from "../common/audit.js";
 import { AppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
-import { identify, requireWriter, type ShacacheAccess } from "./access.js";
+import { identify, requireWriter, type ShacacheAccess, whileGood } from "./access.js";
 import { blobRoutes } from "./blob.routes.js";
 import type { ShacacheServices } from "./context.js";
 import { directoryRoutes } from "./directory.routes.js";
@@ -53,9 +53,10 @@ export async function route(
     uploadStallMs: access.uploadStallMs,
     key: key ?? "",
   };
-  if (isRead) return answer(exchange);
+  const answerWhileGood = () => whileGood(caller, access, response, () => answer(exchange));
+  if (isRead) return answerWhileGood();
   return audit.run({ door: "SHACACHE", action: name, caller, requestId, target: key }, async () => {
     requireWriter(caller);
-    await answer(exchange);
+    await answerWhileGood();
   });
 }

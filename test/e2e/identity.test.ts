@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
+import http from "node:http";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../../common/embedded-postgres.js";
@@ -118,6 +120,25 @@ describe.each(wirings)("%s", (wiring) => {
     await mutate(`revokeToken(input: { id: "${token.id}" })`, "token { id }");
     await expectAt(secret, false);
     await expectEnded(streams);
+  });
+
+  test("an upload that goes on when its token is revoked is cut, and nothing of it is stored", async () => {
+    const { secret, token } = await personToken("ursula", "OWNER");
+    const bytes = randomBytes(100_000);
+    const upload = http.request(`${system.shacacheUrl}/k/${secret}/shacache`, {
+      method: "POST",
+      headers: { "content-length": bytes.length },
+    });
+    const cut = new Promise<string>((resolve) => {
+      upload.once("error", () => resolve("cut"));
+      upload.once("response", (response) => resolve(String(response.statusCode)));
+    });
+    upload.write(bytes.subarray(0, 50_000));
+    await mutate(`revokeToken(input: { id: "${token.id}" })`, "token { id }");
+    expect(["cut", "401"]).toContain(await cut);
+    upload.destroy();
+    const sha512 = createHash("sha512").update(bytes).digest("hex");
+    expect(await statusOf(`${system.shacacheUrl}/k/${system.adminToken}/shacache/${sha512}`)).toBe(404);
   });
 
   test("a person whose role is revoked loses every token of the project, registration tokens too, and none elsewhere", async () => {
