@@ -83,6 +83,7 @@ const environment = z.object({
       error: "one of trace, debug, info, warn, error, fatal, silent",
     })
     .default("info"),
+  SLAPGRAPH_TRACES_URL: httpUrl.optional(),
   SLAPGRAPH_EVENT_RETENTION_DAYS: whole(1, 3650, "a number of days from 1 to 3650").default(7),
   SLAPGRAPH_SUBGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
   SLAPGRAPH_SUBGRAPH_PORT: port.default(0),
@@ -157,6 +158,8 @@ export interface Config {
   /** How long the audit trail goes back. */
   auditDays: number;
   logLevel: string;
+  /** Where OpenTelemetry spans are sent (OTLP over HTTP); none are made when it is not set. */
+  tracesUrl: string | undefined;
   /** How long events are kept for subscribers that resume. */
   eventRetentionMs: number;
   /** Where a subgraph listens when it runs apart from the gateway. */
@@ -248,6 +251,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     trustedDocuments: value.SLAPGRAPH_TRUSTED_DOCUMENTS,
     auditDays: value.SLAPGRAPH_AUDIT_DAYS,
     logLevel: value.SLAPGRAPH_LOG_LEVEL,
+    tracesUrl: value.SLAPGRAPH_TRACES_URL,
     eventRetentionMs: value.SLAPGRAPH_EVENT_RETENTION_DAYS * 86_400_000,
     subgraphHost: value.SLAPGRAPH_SUBGRAPH_HOST,
     subgraphPort: value.SLAPGRAPH_SUBGRAPH_PORT,

@@ -4,6 +4,8 @@ import { type EntityManager, MikroORM, type Options } from "@mikro-orm/postgresq
 import { Client, type Pool, type PoolClient } from "pg";
 import { ConfigError } from "./config.js";
 import type { Logger } from "./log.js";
+import { countConnections } from "./metrics.js";
+import { traceStatements } from "./tracing.js";
 
 export type { EntityManager };
 
@@ -41,7 +43,11 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
       keepAlive: true,
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
       application_name: `slapgraph ${options.schema}`,
-      onPoolCreated: takeBackDeadConnections,
+      onPoolCreated: (pool: Pool) => {
+        takeBackDeadConnections(pool);
+        countConnections(pool, options.schema);
+        pool.on("connect", (client) => traceStatements(client, options.schema));
+      },
     },
     migrations: {
       tableName: `${options.schema}.migration`,

@@ -7,6 +7,7 @@ import { type EntityManager, openDatabase } from "./database.js";
 import { AppError } from "./errors.js";
 import { eventLogMigrations } from "./event-log.migrations.js";
 import type { Logger } from "./log.js";
+import { consumerBehind, eventHorizon, eventLagSeconds } from "./metrics.js";
 import { SettlementWatch } from "./settlement-watch.js";
 
 /** What a command appends. `subject` is the natural key of the noun that changed; `payload` stays small. */
@@ -274,6 +275,10 @@ export class EventLog {
       try {
         stands = (stands && (await this.#passOver(consumer, stands))) ?? (await this.#consumeOnce(orm, consumer));
         failures = 0;
+        consumerBehind.set(
+          { consumer: consumer.name },
+          Math.max(0, this.#horizon - (stands?.position ?? this.#horizon)),
+        );
         if (stands !== null) await this.waitPast(stands.position, pollIntervalMs, signal);
         else await delay(pollIntervalMs, undefined, { signal });
       } catch (error) {
@@ -331,6 +336,7 @@ export class EventLog {
       this.#lookedUpTo = settled;
       // The horizon is an event, not a mere position: what a crash makes the sequence give out again is never below it.
       this.#horizon = added ?? this.#horizon;
+      eventHorizon.set(this.#horizon);
       if (added !== null) this.#tellMoved();
     }
     return this.#watch.isWaiting;
@@ -381,7 +387,9 @@ export class EventLog {
     const excess = all.length - recentLimit;
     this.#recentAfter = excess > 0 ? (all[excess - 1]?.position ?? after) : after;
     this.#recent = excess > 0 ? all.slice(excess) : all;
-    return added.at(-1)?.position ?? null;
+    const last = added.at(-1);
+    if (last) eventLagSeconds.observe(Math.max(0, (Date.now() - last.at.getTime()) / 1000));
+    return last?.position ?? null;
   }
 
   async #readRows(after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {

@@ -1,11 +1,14 @@
 import { AppError } from "./errors.js";
 import type { EventLog, LoggedEvent } from "./event-log.js";
+import { eventsDelivered, openStreams } from "./metrics.js";
 
 /** What a subscriber gets: a change, or (without one) a bookmark that says how far the stream has looked. */
 export interface StreamItem<Change> {
   cursor: string;
   at: Date;
   change: Change | null;
+  /** The same for events that were read of the log together. */
+  readWith?: object;
 }
 
 export interface StreamOptions<Change> {
@@ -51,6 +54,7 @@ export async function* streamEvents<Change>(
   options: StreamOptions<Change>,
 ): AsyncGenerator<StreamItem<Change>> {
   const stopped = new AbortController();
+  openStreams.inc();
   try {
     options.assertAllowed();
     let position = log.horizon;
@@ -72,7 +76,8 @@ export async function* streamEvents<Change>(
         if (change === null) continue;
         options.assertAllowed();
         lastSentAt = Date.now();
-        yield { cursor: encodeCursor(position), at: event.at, change };
+        eventsDelivered.inc();
+        yield { cursor: encodeCursor(position), at: event.at, change, readWith: events };
       }
       if (events.length === 0) position = Math.max(position, horizon);
       options.assertAllowed();
@@ -84,5 +89,6 @@ export async function* streamEvents<Change>(
     }
   } finally {
     stopped.abort();
+    openStreams.dec();
   }
 }

@@ -1,10 +1,11 @@
 import http from "node:http";
 import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
-import { collectDefaultMetrics, Registry } from "prom-client";
 import { ConfigError } from "./config.js";
 import { AppError, toAppError } from "./errors.js";
 import { type Logger, maskPath } from "./log.js";
+import { metrics, requestSeconds } from "./metrics.js";
+import { inRequestSpan } from "./tracing.js";
 
 export type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => unknown;
 
@@ -39,9 +40,6 @@ const readyTimeoutMs = 2_000;
 /** Beyond the limit so many are still told why; the rest is cut without a word. */
 const toldWhy = 100;
 
-export const metrics = new Registry();
-collectDefaultMetrics({ register: metrics });
-
 /** A node:http server with `/livez`, `/readyz` and `/metrics`; what it closes, it drains first. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   let stopping = false;
@@ -67,7 +65,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
       response.setHeader("retry-after", "5");
       return sendText(response, 503, "CONNECTION_LIMIT: the door has too many connections. Try again later.\n");
     }
-    return options.handler(request, response);
+    return answerObserved(options, request, response);
   };
   // A connection without a certificate, or with a wrong one, is answered: by the handler, with a code.
   const checking = { connectionsCheckingInterval: Math.min(headersTimeoutMs, 10_000) };
@@ -115,6 +113,36 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
     },
   };
 }
+
+/**
+ * Gives the request its id, before whoever answers it, and counts, traces and logs its end. From here on the header holds
+ * the id, whether the client sent one or not.
+ */
+function answerObserved(options: DoorOptions, request: http.IncomingMessage, response: http.ServerResponse): unknown {
+  const { name: door, log, handler } = options;
+  const requestId = requestIdOf(request.headers["x-request-id"]);
+  request.headers["x-request-id"] = requestId;
+  response.setHeader("x-request-id", requestId);
+  const method = methods.includes(request.method ?? "") ? (request.method ?? "") : "other";
+  const startedAt = performance.now();
+  const attributes = { "http.request.method": method, "slapgraph.request_id": requestId };
+  return inRequestSpan(`${door} ${method}`, request.headers, attributes, (endSpan) => {
+    response.once("close", () => {
+      const { statusCode: status } = response;
+      const ms = performance.now() - startedAt;
+      const isStream = String(response.getHeader("content-type")).startsWith("text/event-stream");
+      if (!isStream) requestSeconds.observe({ door, method, status }, ms / 1000);
+      endSpan(status);
+      log.debug(
+        { requestId, method, target: publicTarget(request), status, ms: Math.round(ms) },
+        `the ${door} door answered`,
+      );
+    });
+    return handler(request, response);
+  });
+}
+
+const methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
 
 function describeListenError(error: NodeJS.ErrnoException, { host, port, portVariable, name }: DoorOptions): Error {
   if (error.code === "EADDRINUSE") {

@@ -16,6 +16,7 @@ import { RevocationList } from "./revocations.js";
 import { ServiceKey } from "./service-key.js";
 import { SigningKeys } from "./signing-keys.js";
 import type { SubgraphResources } from "./subgraph-service.js";
+import { startTracing } from "./tracing.js";
 
 export interface Resources extends SubgraphResources {
   adminToken: string;
@@ -30,6 +31,9 @@ export interface Resources extends SubgraphResources {
 export async function openResources(config: Config, log: Logger): Promise<Resources> {
   const closer = new Closer();
   try {
+    // Before any connection to the database, whose statements are to be traced.
+    if (config.tracesUrl !== undefined)
+      closer.add("tracing", await startTracing(config.tracesUrl, String(log.bindings().service)));
     openDataDir(config.dataDir);
     let databaseUrl = config.databaseUrl;
     if (databaseUrl === undefined) {

@@ -4,7 +4,7 @@ import {
   ApolloServerPluginInlineTraceDisabled,
   ApolloServerPluginLandingPageDisabled,
 } from "@apollo/server/plugin/disabled";
-import { type ExecutionArgs, GraphQLError } from "graphql";
+import type { ExecutionArgs } from "graphql";
 import { useServer } from "graphql-ws/use/ws";
 import { WebSocketServer } from "ws";
 import { AppError, toAppError } from "./errors.js";
@@ -42,16 +42,26 @@ export async function serveSubgraph(options: SubgraphServerOptions): Promise<Doo
     csrfPrevention: false,
     stopOnTerminationSignals: false,
     includeStacktraceInErrorResponses: false,
-    plugins: [ApolloServerPluginInlineTraceDisabled(), ApolloServerPluginLandingPageDisabled()],
-    formatError: (formatted, error) => {
-      const inner = error instanceof GraphQLError ? error : new GraphQLError(formatted.message);
-      const { message, extensions } = toPublicError(inner, subgraph.name, "-", log);
-      return { ...formatted, message, extensions };
-    },
+    plugins: [
+      ApolloServerPluginInlineTraceDisabled(),
+      ApolloServerPluginLandingPageDisabled(),
+      // Not formatError, which does not know the request whose id the log and the answer have.
+      {
+        requestDidStart: async () => ({
+          willSendResponse: async ({ response, errors, contextValue }) => {
+            if (response.body.kind !== "single" || !errors) return;
+            const { singleResult } = response.body;
+            singleResult.errors = errors.map((error) =>
+              toPublicError(error, subgraph.name, contextValue.requestId, log).toJSON(),
+            );
+          },
+        }),
+      },
+    ],
   });
   await apollo.start();
   const door = await openDoor({
-    name: `${subgraph.name} subgraph's`,
+    name: `${subgraph.name} subgraph`,
     host: options.host,
     port: options.port,
     portVariable: options.portVariable,

@@ -16,6 +16,7 @@ import { type BuildSchemaOptions, buildSchema, type ClassType, createResolversMa
 import { toAppError } from "./errors.js";
 import type { Caller } from "./identity.js";
 import type { Logger } from "./log.js";
+import { mapInOrder } from "./map-in-order.js";
 
 /** What every resolver gets. `loaders` is made anew for each operation and for each event of a subscription. */
 export interface SubgraphContext<Loaders = unknown> {
@@ -112,30 +113,45 @@ export async function executeOperation(
   return subscribeFresh(args, () => subgraph.createContext(operation.caller, operation.requestId), finish);
 }
 
-/** Like graphql-js `subscribe`, with a new context value for each event. */
+/** Events of a stream that are answered at a time, so that its pace is not that of one answer after another. */
+const answeredAtATime = 16;
+/** How old what a context's loaders have read may be for a further event that was read with the first. */
+const sharedForMs = 50;
+
+/**
+ * Like graphql-js `subscribe`, with a new context value for each event, or for those that were read of the log together:
+ * what their loaders read is younger than all of them.
+ */
 export async function subscribeFresh(
   args: ExecutionArgs,
   freshContext: () => unknown,
   finish: (result: ExecutionResult) => ExecutionResult,
 ): Promise<ExecutionResult | AsyncIterable<ExecutionResult>> {
-  const source = (await createSourceEventStream(args)) as AsyncIterable<unknown> | ExecutionResult;
+  const source = (await createSourceEventStream(args)) as AsyncIterable<{ readWith?: object }> | ExecutionResult;
   if (!(Symbol.asyncIterator in source)) return finish(source);
-  const events = source[Symbol.asyncIterator]();
+  let context: { readWith: object | undefined; value: unknown; madeAt: number } | undefined;
+  const answer = async (event: { readWith?: object }): Promise<ExecutionResult> => {
+    const { readWith } = event;
+    const isShared = readWith !== undefined && context?.readWith === readWith;
+    if (!context || !isShared || Date.now() - context.madeAt > sharedForMs)
+      context = { readWith, value: freshContext(), madeAt: Date.now() };
+    return execute({ ...args, rootValue: event, contextValue: context.value });
+  };
+  const answers = mapInOrder(source[Symbol.asyncIterator](), answer, answeredAtATime);
   let ended = false;
   return {
     [Symbol.asyncIterator]: () => ({
       async next() {
         if (ended) return { done: true as const, value: undefined };
         try {
-          const event = await events.next();
-          if (event.done) return { done: true as const, value: undefined };
-          const result = await execute({ ...args, rootValue: event.value, contextValue: freshContext() });
+          const { done, value } = await answers.next();
+          if (done) return { done: true as const, value: undefined };
           // An event that could not be told is not passed over: the stream ends, and resumes before it.
-          if (result.data == null) {
+          if (value.data == null) {
             ended = true;
-            await events.return?.();
+            void answers.return?.();
           }
-          return { done: false as const, value: finish(result) };
+          return { done: false as const, value: finish(value) };
         } catch (error) {
           // A stream that breaks ends with an answer that says why, so that the client knows whether to resume.
           ended = true;
@@ -144,7 +160,7 @@ export async function subscribeFresh(
       },
       async return() {
         ended = true;
-        await events.return?.();
+        await answers.return?.();
         return { done: true as const, value: undefined };
       },
     }),

@@ -5,7 +5,11 @@ import {
   isAsyncIterable,
 } from "@graphql-tools/utils";
 import type { ExecutionResult } from "graphql";
+import { mapInOrder } from "../common/map-in-order.js";
 import type { GatewayContext } from "./transport.js";
+
+/** Events of one subscription that are joined at a time. */
+const joinedAtATime = 16;
 
 /** What one execution of a subscription's plan is for, handed to the transport in the request's context. */
 export interface SubscriptionStep {
@@ -29,21 +33,7 @@ export function executeEachEvent(executor: Executor): Executor {
     const { opened } = opening;
     if (opened === undefined) return refusal;
     if (!isAsyncIterable(opened)) return step(request, { event: opened });
-    const events = opened[Symbol.asyncIterator]();
-    return {
-      [Symbol.asyncIterator]() {
-        return this;
-      },
-      async next() {
-        const { done, value } = await events.next();
-        if (done) return { done: true as const, value: undefined };
-        return { done: false as const, value: await step(request, { event: value }) };
-      },
-      async return() {
-        await events.return?.();
-        return { done: true as const, value: undefined };
-      },
-    };
+    return mapInOrder(opened[Symbol.asyncIterator](), async (event) => step(request, { event }), joinedAtATime);
   };
   const isSubscription = (request: ExecutionRequest) =>
     getOperationASTFromRequest(request).operation === "subscription";

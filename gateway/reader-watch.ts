@@ -1,7 +1,7 @@
 import { Counter } from "prom-client";
 import type { WebSocket } from "ws";
 import { AppError } from "../common/errors.js";
-import { metrics } from "../common/http-door.js";
+import { metrics } from "../common/metrics.js";
 
 /** Who reads nothing for so long is not waited for any more. Its cursor is as good later as now. */
 export const stallMs = 15_000;

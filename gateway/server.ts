@@ -16,6 +16,7 @@ import { operationLimits } from "./limits/operation-limits.plugin.js";
 import { checkTrustedDocuments, type TrustedDocuments } from "./limits/trusted-documents.js";
 import { onlyTrusted } from "./limits/trusted-documents.plugin.js";
 import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
+import { observed } from "./observed.js";
 import {
   findEntities,
   type GatewayContext,
@@ -48,11 +49,11 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   const executors = new Map<string, SubgraphExecutor>();
   const remotes = options.subgraphs.flatMap((subgraph) => {
     if (!("url" in subgraph)) {
-      executors.set(subgraph.name, localExecutor(subgraph, log));
+      executors.set(subgraph.name, observed(subgraph.name, localExecutor(subgraph, log)));
       return [];
     }
     const remote = remoteExecutor(subgraph);
-    executors.set(subgraph.name, remote.execute);
+    executors.set(subgraph.name, observed(subgraph.name, remote.execute));
     return [remote];
   });
   const executorOf = (name: string) => {

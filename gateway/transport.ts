@@ -4,6 +4,7 @@ import type { Caller } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import { type ServiceKey, serviceHeader } from "../common/service-key.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
+import { traceHeaders } from "../common/tracing.js";
 import type { SubscriptionStep } from "./each-event.js";
 import { RemoteSubscription } from "./remote-subscription.js";
 
@@ -70,6 +71,7 @@ export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): Remot
           accept: "application/json",
           authorization: context.authorization,
           "x-request-id": context.requestId,
+          ...traceHeaders(),
           [serviceHeader]: serviceKey.sign(),
         },
         body: JSON.stringify({ query: text(document), variables, operationName }),

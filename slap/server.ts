@@ -48,7 +48,7 @@ export async function startSlap(options: SlapDoorOptions): Promise<DoubleDoor> {
   return { ...door, close: async () => void (await Promise.all([watch.close(), door.close()])) };
 }
 
-/** Every request ends here, one way or another, and is logged once. */
+/** Every request ends here, one way or another, and what failed is logged once. */
 async function answer(
   request: http.IncomingMessage,
   response: http.ServerResponse,
@@ -56,7 +56,6 @@ async function answer(
 ): Promise<void> {
   const { services, audit, log } = options;
   const requestId = requestIdOf(request.headers["x-request-id"]);
-  const startedAt = performance.now();
   response.setHeader("x-request-id", requestId);
   const { endpoint } = parseTarget(request.url ?? "/");
   try {
@@ -89,12 +88,6 @@ async function answer(
       return sendAnswer(response, refuseJsonRpc(appError));
     }
     sendText(response, isFault ? 503 : appError.httpStatus, `${appError.code}: ${maskPath(appError.message)}\n`);
-  } finally {
-    const ms = Math.round(performance.now() - startedAt);
-    log.debug(
-      { requestId, method: request.method, target: publicTarget(request), status: response.statusCode, ms },
-      "slap",
-    );
   }
 }
 

@@ -9,7 +9,7 @@ import type { UploadLimits } from "../cache-policy/upload-limits.js";
 import type { ChunkDigests } from "../chunk-digests.js";
 import { digestStored } from "../digest-stored.js";
 import { Gate } from "../gate.js";
-import type { ReadCounts } from "../statistics/read-counts.js";
+import { type ReadCounts, receivedBytes } from "../statistics/read-counts.js";
 import { CorruptBlobError, openVerified, type VerifiedBlob } from "../verified-read.js";
 import { ArtifactEntity } from "./artifact.entity.js";
 import { type ArtifactFilterValues, conditionsOf } from "./artifact-filter.js";
@@ -79,6 +79,7 @@ export class ArtifactService {
     project: string,
   ): Promise<string> {
     const received = await this.#blobs.receive(stream, { maxSizeBytes, ...upload });
+    receivedBytes.inc(received.sizeBytes);
     await this.admit(received, uploadedBy, project);
     return received.sha512;
   }

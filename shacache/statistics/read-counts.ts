@@ -1,6 +1,6 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
 import { Counter } from "prom-client";
-import { metrics } from "../../common/http-door.js";
+import { metrics } from "../../common/metrics.js";
 
 const maxNoted = 100_000;
 
@@ -13,6 +13,12 @@ const reads = new Counter({
 const sentBytes = new Counter({
   name: "slapgraph_shacache_sent_bytes_total",
   help: "Bytes of blobs that were sent.",
+  registers: [metrics],
+});
+/** Counted beside what was sent, by whoever stores. */
+export const receivedBytes = new Counter({
+  name: "slapgraph_shacache_received_bytes_total",
+  help: "Bytes of blobs that were stored, from uploads and from upstream.",
   registers: [metrics],
 });
 

@@ -77,7 +77,7 @@ export async function startOurs(s3: Record<string, string> = {}): Promise<BlobSe
 export async function startMinioDirect(): Promise<(BlobServer & { environment: Record<string, string> }) | null> {
   const found = await minioBinary();
   if ("missing" in found) return null;
-  const server = await startMinio(found.binary, newFolder());
+  const server = await startMinio(found.binary, { parent: newFolder() });
   endAfterwards(() => server.close());
   const { hostname, port } = new URL(server.endpoint);
   const { accessKey, secretKey } = server;

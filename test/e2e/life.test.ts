@@ -5,12 +5,13 @@ import { startOfflineRelease } from "../support/offline-release.js";
 import { RunningSystem, type Wiring } from "../support/running-system.js";
 import { SlaposNode } from "../support/slapos-node.js";
 import { Subscriber } from "../support/subscriber.js";
-import { pythonToolchain, reasonToSkip } from "../support/toolchain.js";
+import { minioBinary, pythonToolchain, reasonToSkip } from "../support/toolchain.js";
 import { waitFor } from "../support/wait-for.js";
 
 const toolchain = await pythonToolchain();
 const skipped = reasonToSkip(toolchain);
-const wirings: Wiring[] = ["one process", "apart"];
+const minio = await minioBinary();
+const wirings: Wiring[] = ["one process", "apart", ...("missing" in minio ? [] : ["composed" as const])];
 
 const partitionChanges = `subscription ($after: String) { partitionStateChanged(after: $after) { cursor at change { from to cause
   partition { key state health lastBang { message } computer { reference }

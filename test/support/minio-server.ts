@@ -21,12 +21,17 @@ export function s3Environment(server: S3Config | undefined): Record<string, stri
 }
 
 /** A real MinIO on loopback with a folder and credentials of its own. */
-export async function startMinio(binary: string, parent = "/tmp"): Promise<MinioServer> {
+export async function startMinio(
+  binary: string,
+  {
+    parent = "/tmp",
+    accessKey = randomBytes(8).toString("hex"),
+    secretKey = randomBytes(16).toString("hex"),
+  }: { parent?: string; accessKey?: string; secretKey?: string } = {},
+): Promise<MinioServer> {
   const folder = mkdtempSync(`${parent}/sg-minio-`);
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
-  const accessKey = randomBytes(8).toString("hex");
-  const secretKey = randomBytes(16).toString("hex");
   let server: ReturnType<typeof spawn> | undefined;
   const kill = async () => {
     if (!server || server.exitCode !== null) return;

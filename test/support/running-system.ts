@@ -2,6 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from "../../common/embedded-postgres.js";
+import { composeSystem } from "./composed-system.js";
+import type { MinioServer } from "./minio-server.js";
 import { testLog } from "./test-log.js";
 import { waitFor } from "./wait-for.js";
 
@@ -10,8 +12,8 @@ const root = path.resolve(import.meta.dirname, "../..");
 /** What is run is what was compiled, also where this file was. */
 const built = (file: string) => path.join(path.basename(root) === "dist" ? root : path.join(root, "dist"), file);
 
-/** In one process the gateway calls the subgraphs itself; apart, over HTTP and WebSocket. */
-export type Wiring = "one process" | "apart";
+/** In one process the gateway calls the subgraphs itself; apart, over HTTP and WebSocket; composed, as docker-compose.yml says. */
+export type Wiring = "one process" | "apart" | "composed";
 
 interface Program {
   /** The service's name; `slapgraph` where all run in one process. */
@@ -32,6 +34,7 @@ export class RunningSystem {
   /** Apart, the database is not the system's own: it goes on when the system is killed. */
   readonly #postgres: EmbeddedPostgres | undefined;
   readonly #children = new Map<string, ChildProcess>();
+  #minio: MinioServer | undefined;
   #output = "";
 
   private constructor(
@@ -39,14 +42,19 @@ export class RunningSystem {
     environment: Record<string, string>,
     programs: Program[],
     postgres?: EmbeddedPostgres,
+    hosts = {
+      gateway: `127.0.0.1:${environment.SLAPGRAPH_GATEWAY_PORT}`,
+      slap: `127.0.0.1:${environment.SLAPGRAPH_SLAP_PORT}`,
+      shacache: `127.0.0.1:${environment.SLAPGRAPH_SHACACHE_PORT}`,
+    },
   ) {
     this.dataDir = dataDir;
     this.#environment = environment;
     this.#programs = programs;
     this.#postgres = postgres;
-    this.gatewayUrl = `http://127.0.0.1:${environment.SLAPGRAPH_GATEWAY_PORT}`;
-    this.slapUrl = `http://127.0.0.1:${environment.SLAPGRAPH_SLAP_PORT}`;
-    this.shacacheUrl = `http://127.0.0.1:${environment.SLAPGRAPH_SHACACHE_PORT}`;
+    this.gatewayUrl = `http://${hosts.gateway}`;
+    this.slapUrl = `http://${hosts.slap}`;
+    this.shacacheUrl = `http://${hosts.shacache}`;
   }
 
   static async start(extra: Record<string, string> = {}, wiring: Wiring = "one process"): Promise<RunningSystem> {
@@ -61,12 +69,31 @@ export class RunningSystem {
       ...extra,
     };
     const system =
-      wiring === "one process"
-        ? new RunningSystem(dataDir, environment, [
-            { name: "slapgraph", script: "cli/slapgraph.js", args: ["start"], environment: {} },
-          ])
-        : await RunningSystem.#apart(dataDir, environment);
+      wiring === "composed"
+        ? await RunningSystem.#composed(dataDir)
+        : wiring === "one process"
+          ? new RunningSystem(dataDir, environment, [
+              { name: "slapgraph", script: "cli/slapgraph.js", args: ["start"], environment: {} },
+            ])
+          : await RunningSystem.#apart(dataDir, environment);
     await system.start();
+    return system;
+  }
+
+  static async #composed(dataDir: string): Promise<RunningSystem> {
+    const { programs, postgres, minio, addressOf } = await composeSystem(dataDir);
+    const urls = {
+      gateway: `${addressOf("gateway")}:4000`,
+      slap: `${addressOf("slap")}:4001`,
+      shacache: `${addressOf("shacache")}:4002`,
+    };
+    const [first] = programs;
+    const environment = {
+      PATH: process.env.PATH ?? "",
+      SLAPGRAPH_ADMIN_TOKEN: first?.environment.SLAPGRAPH_ADMIN_TOKEN ?? "",
+    };
+    const system = new RunningSystem(dataDir, environment, programs, postgres, urls);
+    system.#minio = minio;
     return system;
   }
 
@@ -105,7 +132,7 @@ export class RunningSystem {
 
   /** Apart, where each subgraph listens, by its name. */
   get subgraphUrls(): Map<string, string> {
-    const variable = /^SLAPGRAPH_([A-Z]+?)(_SUBGRAPH)?_URL$/;
+    const variable = /^SLAPGRAPH_(IDENTITY|CATALOG|COMPUTER|MONITORING|SHACACHE)(_SUBGRAPH)?_URL$/;
     return new Map(
       Object.entries(this.#environment).flatMap(([name, url]) => {
         const subgraph = variable.exec(name)?.[1]?.toLowerCase();
@@ -167,7 +194,9 @@ export class RunningSystem {
 
   async untilReady(): Promise<void> {
     const subgraphs = this.#programs.flatMap(({ environment }) =>
-      environment.SLAPGRAPH_SUBGRAPH_PORT ? [`http://127.0.0.1:${environment.SLAPGRAPH_SUBGRAPH_PORT}`] : [],
+      environment.SLAPGRAPH_SUBGRAPH_PORT
+        ? [`http://${environment.SLAPGRAPH_SUBGRAPH_HOST ?? "127.0.0.1"}:${environment.SLAPGRAPH_SUBGRAPH_PORT}`]
+        : [],
     );
     for (const url of [this.gatewayUrl, this.slapUrl, this.shacacheUrl, ...subgraphs]) await this.#untilReady(url);
   }
@@ -199,6 +228,7 @@ export class RunningSystem {
   async close(): Promise<void> {
     await this.stop();
     await this.#postgres?.stop();
+    await this.#minio?.close();
     rmSync(this.dataDir, { recursive: true, force: true, maxRetries: 5 });
   }
 
