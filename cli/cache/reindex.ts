@@ -20,8 +20,8 @@ export async function reindex(api: Api): Promise<void> {
   const mutation = `mutation { reindexArtifacts { reindex { ${selection} } userErrors { code message } } }`;
   const payload = await api.mutate<{ reindex: Reindex | null }>("reindexArtifacts", mutation, {});
   for (let state = payload.reindex, toldAt = Date.now(); ; ) {
-    if (state?.failure) throw new ConfigError(`It broke off: ${state.failure}`);
     const done = `${state?.restoredArtifacts} blobs and ${state?.restoredEntries} entries restored, ${state?.readBytes} bytes read`;
+    if (state?.failure) throw new ConfigError(`${state.failure} (${done})`);
     if (state?.finishedAt) return say(done);
     if (Date.now() - toldAt > tellEveryMs) {
       tell(done);

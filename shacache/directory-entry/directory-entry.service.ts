@@ -14,7 +14,7 @@ import type {
   TrustedCertificateService,
 } from "../trusted-certificate/trusted-certificate.service.js";
 import { DirectoryEntryEntity } from "./directory-entry.entity.js";
-import { parsePair, readMetadata } from "./entry-body.js";
+import { idOf, parsePair, readMetadata } from "./entry-body.js";
 import type { EntryRecords } from "./entry-records.js";
 
 export type DirectoryEntryRow = InferEntity<typeof DirectoryEntryEntity>;
@@ -68,7 +68,7 @@ export class DirectoryEntryService {
       throw new AppError("BAD_USER_INPUT", `A key has 1 to ${maxKeyLength} characters.`);
     const [metadata, signature] = parsePair(body);
     const { sha512, releaseUrl } = readMetadata(metadata);
-    const id = `${digest("sha512", body)} ${digest("sha256", key)}`;
+    const id = idOf(key, body);
     const [present] = await this.#orm.em.fork().execute<{ is_there: boolean; sequence: string; now: Date }[]>(
       `select exists (select 1 from shacache.directory_entry where id = ?) as is_there,
            nextval('shacache.entry_number') as sequence, now() as now`,
@@ -186,5 +186,3 @@ export class DirectoryEntryService {
     return ids.map((id) => byId.get(id) ?? null);
   }
 }
-
-const digest = (algorithm: string, text: string) => createHash(algorithm).update(text).digest("hex");

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { AppError } from "../../common/errors.js";
 
 const sha512Pattern = /^[0-9a-f]{128}$/;
@@ -31,4 +32,10 @@ export function readMetadata(metadata: string): { sha512: string | null; release
     // The database takes no NUL.
     releaseUrl: typeof url === "string" && url.length <= maxReleaseUrlLength && !url.includes("\0") ? url : null,
   };
+}
+
+/** An identical PUT is the same entry, and a long key still fits an index. */
+export function idOf(key: string, body: string): string {
+  const digest = (algorithm: string, text: string) => createHash(algorithm).update(text).digest("hex");
+  return `${digest("sha512", body)} ${digest("sha256", key)}`;
 }

@@ -1,6 +1,6 @@
 import type { RecordStore } from "../record-store.js";
 import type { DirectoryEntryRow } from "./directory-entry.service.js";
-import { parsePair, readMetadata } from "./entry-body.js";
+import { idOf, parsePair, readMetadata } from "./entry-body.js";
 
 const folder = "entries";
 const atOnce = 16;
@@ -30,22 +30,27 @@ export class EntryRecords {
       await Promise.all(ids.slice(from, from + atOnce).map((id) => this.#records.remove(nameOf(id))));
   }
 
-  /** All that there are, as rows of the index. */
-  async *read(): AsyncGenerator<DirectoryEntryRow> {
+  /** All that there are, as rows of the index. One that is not what its name says is told, and left out. */
+  async *read(onDamaged: (name: string) => void): AsyncGenerator<DirectoryEntryRow> {
     for await (const { name, text } of this.#records.list(folder)) {
-      const kept = JSON.parse(text) as Kept;
-      const [metadata, signature] = parsePair(kept.body);
-      const { sha512, releaseUrl } = readMetadata(metadata);
-      yield {
-        ...kept,
-        id: name.slice(folder.length + 1).replace(".", " "),
-        sha512,
-        releaseUrl,
-        isSigned: signature.trim() !== "",
-        createdAt: new Date(kept.createdAt),
-        isRecorded: true,
-      } as DirectoryEntryRow;
+      const row = toRow(name.slice(folder.length + 1).replace(".", " "), text);
+      if (row) yield row;
+      else onDamaged(name);
     }
+  }
+}
+
+function toRow(id: string, text: string): DirectoryEntryRow | null {
+  try {
+    const kept = JSON.parse(text) as Kept;
+    if (idOf(kept.key, kept.body) !== id) return null;
+    const [metadata, signature] = parsePair(kept.body);
+    const { sha512, releaseUrl } = readMetadata(metadata);
+    const isSigned = signature.trim() !== "";
+    const createdAt = new Date(kept.createdAt);
+    return { ...kept, id, sha512, releaseUrl, isSigned, createdAt, isRecorded: true } as DirectoryEntryRow;
+  } catch {
+    return null;
   }
 }
 

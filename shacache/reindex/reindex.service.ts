@@ -85,9 +85,13 @@ export class ReindexService {
   async run(signal: AbortSignal): Promise<void> {
     const wanted = "select 1 from shacache.reindex where started_at is not null and finished_at is null";
     if ((await this.#orm.em.fork().execute<unknown[]>(wanted)).length === 0) return;
-    const done = { entries: 0, artifacts: 0, bytes: 0 };
+    const done = { entries: 0, artifacts: 0, bytes: 0, damaged: 0 };
     const noteProgress = () =>
-      this.#execute("update shacache.reindex set entries = ?, artifacts = ?, bytes = ?", Object.values(done));
+      this.#execute("update shacache.reindex set entries = ?, artifacts = ?, bytes = ?", [
+        done.entries,
+        done.artifacts,
+        done.bytes,
+      ]);
     const noting = setInterval(() => void noteProgress().catch(() => undefined), noteIntervalMs);
     let failure: unknown = null;
     try {
@@ -103,12 +107,14 @@ export class ReindexService {
       clearInterval(noting);
     }
     await noteProgress();
-    const text = failure === null ? null : String((failure as Error).message).slice(0, maxFailureLength);
+    const lost =
+      done.damaged > 0 ? `${done.damaged} records are damaged and were left out; the rest is restored.` : null;
+    const text = failure === null ? lost : String((failure as Error).message).slice(0, maxFailureLength);
     await this.#execute("update shacache.reindex set finished_at = now(), failure = ?", [text]);
     if (failure !== null) throw failure;
   }
 
-  async #restoreEntries(done: { entries: number }, signal: AbortSignal): Promise<void> {
+  async #restoreEntries(done: { entries: number; damaged: number }, signal: AbortSignal): Promise<void> {
     let batch: DirectoryEntryRow[] = [];
     const write = async () => {
       const em = this.#orm.em.fork();
@@ -120,7 +126,7 @@ export class ReindexService {
       await em.upsertMany(DirectoryEntryEntity, missing, { onConflictFields: ["id"], onConflictAction: "ignore" });
       done.entries += missing.length;
     };
-    for await (const row of this.#entries.read()) {
+    for await (const row of this.#entries.read(() => done.damaged++)) {
       signal.throwIfAborted();
       batch.push(row);
       if (batch.length === batchSize) await write();

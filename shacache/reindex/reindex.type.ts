@@ -18,7 +18,10 @@ export class Reindex {
   @Field(() => Float, { description: "How many bytes of the store were read for that." })
   readBytes!: number;
 
-  @Field(() => String, { nullable: true, description: "Why it broke off; null where it did not." })
+  @Field(() => String, {
+    nullable: true,
+    description: "Why it broke off, or what it had to leave out; null where all is well.",
+  })
   failure!: string | null;
 }
 

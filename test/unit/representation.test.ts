@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { parseRange } from "../../shacache/byte-range.js";
-import { digestIn, evaluate, rangeOf } from "../../shacache/representation.js";
+import { digestIn, evaluate, rangeOf, representationOf } from "../../shacache/representation.js";
 
 const sha512 = createHash("sha512").update("blob").digest("hex");
 const etag = `"${sha512}"`;
@@ -50,4 +50,9 @@ test("a digest is read out of Repr-Digest, whatever else is in it", () => {
   expect(digestIn(`sha-256=:AAAA:, sha-512=:${base64}:`)).toBe(sha512);
   expect(digestIn("sha-256=:AAAA:")).toBeUndefined();
   expect(digestIn(undefined)).toBeUndefined();
+});
+
+test("what takes a credential to read is not for caches in between", () => {
+  expect(representationOf(sha512, true)["cache-control"]).toBe("public, max-age=31536000, immutable");
+  expect(representationOf(sha512, false)["cache-control"]).toBe("private, max-age=31536000, immutable");
 });
