@@ -45,7 +45,8 @@ test("no partition is given twice and none stays free while a request waits, how
       const row = await instances.requestInstance(administrator, requestOf(`tight ${n}`));
       if (row.partitionKey == null) {
         // Some wait, the others lose patience, maybe just when they are given room.
-        if (n % Math.ceil(requestCount / patient) > 0) await instances.setRequestedState(administrator, row.reference, "DESTROYED");
+        if (n % Math.ceil(requestCount / patient) > 0)
+          await instances.setRequestedState(administrator, row.reference, "DESTROYED");
         continue;
       }
       // What was granted at once is given back at once, so that requests and releases meet on every partition.
