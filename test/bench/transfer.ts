@@ -23,8 +23,8 @@ function connect(url: string): net.Socket {
   return net.connect({ host: hostname, port: Number(port), noDelay: true });
 }
 
-/** Reads a body and throws it away; how many bytes it had. Throws unless it was a 200 with that many bytes. */
-export function download(target: Target, sizeBytes: number): Promise<void> {
+/** Reads a body and throws it away. Throws unless it was a 200, with so many bytes where that is known. */
+export function download(target: Target, sizeBytes: number | null): Promise<void> {
   return new Promise((resolve, reject) => {
     let received = 0;
     let start = "";
@@ -49,7 +49,7 @@ export function download(target: Target, sizeBytes: number): Promise<void> {
     });
     socket.once("error", reject);
     socket.once("close", () => {
-      if (start.startsWith("HTTP/1.1 200") && received - bodyAt === sizeBytes) resolve();
+      if (start.startsWith("HTTP/1.1 200") && (sizeBytes === null || received - bodyAt === sizeBytes)) resolve();
       else reject(new Error(`${target.url} sent ${received - bodyAt} bytes: ${start.slice(0, 200)}`));
     });
     socket.write(head("GET", target, { connection: "close" }));
