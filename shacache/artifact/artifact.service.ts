@@ -178,6 +178,11 @@ export class ArtifactService {
     return this.#counted(sha512, await this.#index.find(sha512));
   }
 
+  /** Whether the index has it; no read of anybody, so nothing is counted. */
+  async isNamed(sha512: string): Promise<boolean> {
+    return (await this.#index.find(sha512)) !== null;
+  }
+
   #counted<Found>(sha512: string, found: Found | null): Found | null {
     if (found === null) this.#reads.noteMiss();
     else this.#reads.noteHit(sha512);

@@ -70,23 +70,25 @@ export class BlobPullService {
 
   async #searchAndPull(sha512: string, via: string): Promise<Pull | "stored" | null> {
     // A pull may have ended between the reader's look into the store and now.
-    if ((await this.#artifacts.stat(sha512)) !== null) return "stored";
+    if (await this.#artifacts.isNamed(sha512)) return "stored";
     if (this.#pulls.size >= maxPulls)
       throw new AppError("UNAVAILABLE", "Many blobs are on their way from upstream. Try again in some seconds.");
     const stop = new AbortController();
     const found = await this.#search.open(sha512, via, stop.signal);
     if (found === null) return null;
-    if ((found.sizeBytes ?? 0) > maxBlobBytes) {
+    try {
+      if ((found.sizeBytes ?? 0) > maxBlobBytes) throw new AppError("NOT_FOUND", "What upstream has is too large.");
+      const spool = await Spool.open(this.#folder);
+      const running = this.#pulls.get(sha512);
+      if (!running?.isJoinable) return this.#pull(sha512, found, via, spool, stop);
+      // Another cache's search was faster.
       stop.abort();
-      return null;
-    }
-    const running = this.#pulls.get(sha512);
-    if (running?.isJoinable) {
-      stop.abort();
+      await spool.release();
       return running;
+    } catch (error) {
+      stop.abort();
+      throw error;
     }
-    const spool = await Spool.open(this.#folder);
-    return this.#pull(sha512, found, via, spool, stop);
   }
 
   #pull(sha512: string, found: Found, via: string, spool: Spool, stop: AbortController): Pull {
