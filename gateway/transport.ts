@@ -6,6 +6,7 @@ import { type ServiceKey, serviceHeader } from "../common/service-key.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
 import { traceHeaders } from "../common/tracing.js";
 import type { SubscriptionStep } from "./each-event.js";
+import { postJson } from "./post-json.js";
 import { RemoteSubscription } from "./remote-subscription.js";
 
 /** What the gateway knows of a request, made once per request or connection and handed to every subgraph call. */
@@ -56,6 +57,7 @@ export interface RemoteExecutor {
 
 /** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
 export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): RemoteExecutor {
+  const address = new URL(url);
   const printed = new WeakMap<DocumentNode, string>();
   const text = (document: DocumentNode) => {
     const query = printed.get(document) ?? print(document);
@@ -64,22 +66,19 @@ export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): Remot
   };
   const query = async ({ document, variables, operationName, context }: SubgraphRequest): Promise<ExecutionResult> => {
     try {
-      const response = await fetch(url, {
-        method: "POST",
-        headers: {
-          "content-type": "application/json",
-          accept: "application/json",
-          authorization: context.authorization,
-          "x-request-id": context.requestId,
-          ...traceHeaders(),
-          [serviceHeader]: serviceKey.sign(),
-        },
-        body: JSON.stringify({ query: text(document), variables, operationName }),
-        signal: AbortSignal.timeout(requestTimeoutMs),
-      });
-      const result = (await response.json()) as ExecutionResult;
+      const headers = {
+        "content-type": "application/json",
+        accept: "application/json",
+        authorization: context.authorization,
+        "x-request-id": context.requestId,
+        ...traceHeaders(),
+        [serviceHeader]: serviceKey.sign(),
+      };
+      const body = JSON.stringify({ query: text(document), variables, operationName });
+      const { status, json } = await postJson(address, headers, body, requestTimeoutMs);
+      const result = json as ExecutionResult | null;
       if (!result || (result.data === undefined && result.errors === undefined))
-        throw new Error(`HTTP status ${response.status}`);
+        throw new Error(`HTTP status ${status}`);
       return result;
     } catch (error) {
       return { data: null, errors: [unavailable(name, error)] };

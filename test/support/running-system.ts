@@ -151,6 +151,10 @@ export class RunningSystem {
     return [...this.#children.values()].filter(isRunning).map((child) => child.pid as number);
   }
 
+  pidOf(service: string): number {
+    return this.#children.get(service)?.pid ?? 0;
+  }
+
   /** The postmaster's process id, whoever started it. */
   get postgresPid(): number {
     return this.#postgres?.pid ?? Number(this.#postmasterFile[0]);
