@@ -54,5 +54,7 @@ describe.each(stores)("on $store", ({ store, isSkipped }) => {
       await server?.close();
       await upstream.close();
     },
+    // It starts the system twice, which a busy machine takes its time for.
+    180_000,
   );
 });
