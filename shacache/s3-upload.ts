@@ -9,6 +9,7 @@ export class S3Upload {
   readonly #target: { bucketName: string; objectName: string };
   readonly #partBytes: number;
   #held: Buffer;
+  #spare: Buffer | undefined;
   #filled = 0;
   #uploadId: string | undefined;
   #parts: { part: number; etag: string }[] = [];
@@ -60,7 +61,10 @@ export class S3Upload {
     this.#sending = this.#sendPart(this.held, this.#parts.length + 1, this.#uploadId);
     // Whoever sends next, completes or aborts hears of a failure.
     this.#sending.catch(() => undefined);
-    this.#held = Buffer.allocUnsafe(this.#partBytes);
+    // What was sent before this is free by now: the two take turns, because making memory anew costs more than filling it.
+    const free = this.#spare ?? Buffer.allocUnsafe(this.#partBytes);
+    this.#spare = this.#held;
+    this.#held = free;
     this.#filled = 0;
   }
 
