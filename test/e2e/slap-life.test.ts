@@ -73,7 +73,10 @@ describe.skipIf(skipped !== null).each(generations)(
     const callsDuring = async (work: () => Promise<unknown>) => {
       const mark = system.output.length;
       await work();
-      const lines = system.output.slice(mark).split("\n");
+      const lines = system.output
+        .slice(mark)
+        .split("\n")
+        .filter((line) => line.includes("the SLAP door answered"));
       return lines.flatMap(
         (line) => /"method":"(\w+)","target":"[^"]*\/([\w.]+)(?:\?[^"]*)?"/.exec(line)?.slice(1, 3).join(" ") ?? [],
       );
