@@ -83,10 +83,12 @@ export class HealthService {
 
   /** Consumer: brings the projection up to the events. Idempotent by position. */
   async project(em: EntityManager, events: LoggedEvent[]): Promise<void> {
-    for (const event of events) {
+    for (const event of events)
       if ((computerEventKinds as readonly string[]).includes(event.kind)) await projectComputer(em, event);
-      if ((healthEventKinds as readonly string[]).includes(event.kind)) await projectPartition(em, event);
-    }
+    await projectPartitions(
+      em,
+      events.filter(({ kind }) => (healthEventKinds as readonly string[]).includes(kind)),
+    );
   }
 }
 
@@ -115,10 +117,20 @@ async function projectComputer(em: EntityManager, event: LoggedEvent): Promise<v
   await em.upsert(ComputerLivenessEntity, { reference, project, liveness, appliedPosition: event.position });
 }
 
-async function projectPartition(em: EntityManager, event: LoggedEvent): Promise<void> {
-  const row = await em.findOne(PartitionHealthEntity, { key: event.subject });
-  const health = applyHealthEvent(row && toHealth(row), event);
-  if (health && health.appliedPosition === event.position) await em.upsert(PartitionHealthEntity, health);
+/** In order, and each partition is read and written once however many of the events are about it. */
+async function projectPartitions(em: EntityManager, events: readonly LoggedEvent[]): Promise<void> {
+  if (events.length === 0) return;
+  const rows = await em.find(PartitionHealthEntity, { key: { $in: events.map(({ subject }) => subject) } });
+  const known = new Map(rows.map((row) => [row.key, toHealth(row)]));
+  const changed = new Set<string>();
+  for (const event of events) {
+    const health = applyHealthEvent(known.get(event.subject) ?? null, event);
+    if (health?.appliedPosition !== event.position) continue;
+    known.set(event.subject, health);
+    changed.add(event.subject);
+  }
+  const written = [...changed].flatMap((key) => known.get(key) ?? []);
+  if (written.length > 0) await em.upsertMany(PartitionHealthEntity, written);
 }
 
 function toComputer(event: HealthEvent): KnownComputer {
