@@ -12,8 +12,8 @@ export default defineConfig({
     reporters: ["default", "./test/support/closing-lines.ts"],
     // Most of a file's time is waiting for processes of its own.
     maxWorkers: availableParallelism() + 1,
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
     retry: 0,
   },
 });

@@ -209,12 +209,13 @@ class S3BlobStore implements BlobStore {
         await this.#client.removeObject(this.#bucket, name);
         count++;
       }
-      // MinIO finds unfinished uploads by their whole name or without any, not by the beginning of one.
-      const uploads = this.#client.listIncompleteUploads(this.#bucket, "", true);
-      for await (const upload of uploads as AsyncIterable<{ key: string; uploadId: string; initiated?: Date }>) {
-        if (!upload.key.startsWith("blobs/")) continue;
-        if (!upload.initiated || Date.now() - upload.initiated.getTime() < olderThanMs) continue;
-        await this.#client.abortMultipartUpload(this.#bucket, upload.key, upload.uploadId);
+      for await (const { key, uploadId, initiated } of unfinishedUploads(this.#client, this.#bucket)) {
+        if (!key.startsWith("blobs/")) continue;
+        if (!initiated || Date.now() - initiated.getTime() < olderThanMs) continue;
+        await this.#client.abortMultipartUpload(this.#bucket, key, uploadId).catch((error) => {
+          // Its sender ended it meanwhile.
+          if (error.code !== "NoSuchUpload") throw error;
+        });
         count++;
       }
     } catch (error) {
@@ -300,6 +301,23 @@ class WindowedReader implements OpenBlob {
     this.#windowBytes = Math.min(this.#windowBytes * 4, largestWindowBytes);
     this.#window = await this.#read(this.#position, to);
     if (this.#isClosed) this.#window?.destroy();
+  }
+}
+
+/**
+ * The library's own list asks for the parts of each upload, and fails when one has ended meanwhile. MinIO finds them by
+ * their whole name or without any, not by the beginning of one.
+ */
+export async function* unfinishedUploads(
+  client: Client,
+  bucket: string,
+): AsyncGenerator<{ key: string; uploadId: string; initiated?: Date }> {
+  for (let key = "", uploadId = ""; ; ) {
+    const page = await client.listIncompleteUploadsQuery(bucket, "", key, uploadId, "");
+    yield* page.uploads;
+    if (!page.isTruncated) return;
+    key = page.nextKeyMarker;
+    uploadId = page.nextUploadIdMarker;
   }
 }
 

@@ -2,9 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { Client } from "minio";
 import { freePort } from "../../common/embedded-postgres.js";
-import { startMinio } from "../support/minio-server.js";
+import { s3ClientOf, startMinio } from "../support/minio-server.js";
 import { RunningSystem } from "../support/running-system.js";
 import { minioBinary, type PythonToolchain } from "../support/toolchain.js";
 import { waitFor } from "../support/wait-for.js";
@@ -79,9 +78,8 @@ export async function startMinioDirect(): Promise<(BlobServer & { environment: R
   if ("missing" in found) return null;
   const server = await startMinio(found.binary, { parent: newFolder() });
   endAfterwards(() => server.close());
-  const { hostname, port } = new URL(server.endpoint);
   const { accessKey, secretKey } = server;
-  const client = new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
+  const client = s3ClientOf(server);
   await client.makeBucket("direct");
   return {
     name: "MinIO direct",

@@ -2,9 +2,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
-import { Client } from "minio";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type MinioServer, s3Environment, startMinio } from "../support/minio-server.js";
+import { bucketOf, type MinioServer, s3Environment, startMinio } from "../support/minio-server.js";
 import { RunningSystem } from "../support/running-system.js";
 import { minioBinary, reasonToSkip } from "../support/toolchain.js";
 import { waitFor } from "../support/wait-for.js";
@@ -39,15 +38,7 @@ for (const { store, isSkipped } of stores) {
         const entries = readdirSync(`${system.dataDir}/blobs`, { recursive: true, withFileTypes: true });
         return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
       }
-      const { hostname, port } = new URL(server.endpoint);
-      const { accessKey, secretKey, bucket } = server;
-      const client = new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
-      const names: string[] = [];
-      for await (const { name } of client.listObjectsV2(bucket, "", true) as AsyncIterable<{ name: string }>)
-        names.push(name);
-      for await (const { key } of client.listIncompleteUploads(bucket, "", true) as AsyncIterable<{ key: string }>)
-        names.push(key);
-      return names;
+      return bucketOf(server).names();
     }
 
     test("killed in the middle of an upload, it leaves nothing that can be read, and nothing at all after the next start", async () => {

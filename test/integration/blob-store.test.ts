@@ -13,12 +13,11 @@ import {
 import path from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
-import { Client } from "minio";
 import { expect, test } from "vitest";
 import { openFileBlobStore } from "../../shacache/file-blob-store.js";
-import { openS3BlobStore } from "../../shacache/s3-blob-store.js";
+import { openS3BlobStore, unfinishedUploads } from "../../shacache/s3-blob-store.js";
 import { describeBlobStore } from "../support/blob-store-contract.js";
-import { startMinio } from "../support/minio-server.js";
+import { s3ClientOf, startMinio } from "../support/minio-server.js";
 import { minioBinary, reasonToSkip } from "../support/toolchain.js";
 
 const minio = await minioBinary();
@@ -46,14 +45,7 @@ describeBlobStore("files", false, async () => {
 describeBlobStore("MinIO", skipped, async () => {
   if ("missing" in minio) throw new Error(minio.missing);
   const server = await startMinio(minio.binary);
-  const { hostname, port } = new URL(server.endpoint);
-  const client = new Client({
-    endPoint: hostname,
-    port: Number(port),
-    useSSL: false,
-    accessKey: server.accessKey,
-    secretKey: server.secretKey,
-  });
+  const client = s3ClientOf(server);
   const count = async (objects: AsyncIterable<unknown>) => {
     let found = 0;
     for await (const _ of objects) found++;
@@ -69,7 +61,7 @@ describeBlobStore("MinIO", skipped, async () => {
     truncate: (location, sizeBytes) => change(location, (bytes) => bytes.subarray(0, sizeBytes)),
     countObjects: async () =>
       (await count(client.listObjectsV2(server.bucket, "", true))) +
-      (await count(client.listIncompleteUploads(server.bucket, "", true))),
+      (await count(unfinishedUploads(client, server.bucket))),
     close: server.close,
   };
 });
@@ -92,9 +84,8 @@ test.skipIf(skipped)(
     if ("missing" in minio) return;
     const server = await startMinio(minio.binary);
     const store = await openS3BlobStore(server);
-    const { hostname, port } = new URL(server.endpoint);
-    const { accessKey, secretKey, bucket } = server;
-    const client = new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
+    const { bucket } = server;
+    const client = s3ClientOf(server);
     const objectName = `blobs/${randomUUID()}`;
     const uploadID = await client.initiateNewMultipartUpload(bucket, objectName, {});
     const part = { bucketName: bucket, objectName, uploadID, partNumber: 1, headers: {} };
@@ -102,11 +93,30 @@ test.skipIf(skipped)(
     expect(await store.sweep(60_000)).toBe(0);
     expect(await store.sweep(0)).toBe(1);
     const left: unknown[] = [];
-    for await (const upload of client.listIncompleteUploads(bucket, "", true)) left.push(upload);
+    for await (const upload of unfinishedUploads(client, bucket)) left.push(upload);
     expect(left).toEqual([]);
     await server.close();
   },
 );
+
+test.skipIf(skipped)("a sweep goes on when what it found unfinished ends meanwhile", async () => {
+  if ("missing" in minio) return;
+  const server = await startMinio(minio.binary);
+  const store = await openS3BlobStore(server);
+  const { bucket } = server;
+  const client = s3ClientOf(server);
+  const sender = new AbortController();
+  const senders = Array.from({ length: 8 }, async () => {
+    while (!sender.signal.aborted) {
+      const name = `blobs/${randomUUID()}`;
+      await client.abortMultipartUpload(bucket, name, await client.initiateNewMultipartUpload(bucket, name, {}));
+    }
+  });
+  for (let sweep = 0; sweep < 40; sweep++) expect(await store.sweep(60_000)).toBe(0);
+  sender.abort();
+  await Promise.all(senders);
+  await server.close();
+});
 
 test("a file store that is broken says so, and is never taken for an absence", async () => {
   const folder = mkdtempSync("/tmp/sg-blobs-");

@@ -1,10 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, rmSync } from "node:fs";
 import path from "node:path";
-import { Client } from "minio";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommand } from "../support/command.js";
-import { type MinioServer, s3Environment, startMinio } from "../support/minio-server.js";
+import { type MinioServer, s3ClientOf, s3Environment, startMinio } from "../support/minio-server.js";
 import { RunningSystem } from "../support/running-system.js";
 import { minioBinary, reasonToSkip } from "../support/toolchain.js";
 
@@ -140,8 +139,7 @@ describe.each(["files", "MinIO"])("the modern lane, on %s", (storeName) => {
   /** Takes a small blob's bytes away behind the system's back. */
   async function loseBytes(name: string): Promise<void> {
     if (server) {
-      const { hostname, port } = new URL(server.endpoint);
-      const client = new Client({ ...server, endPoint: hostname, port: Number(port), useSSL: false });
+      const client = s3ClientOf(server);
       for await (const object of client.listObjectsV2(server.bucket, `blobs/${name}`, true) as AsyncIterable<{
         name: string;
       }>)

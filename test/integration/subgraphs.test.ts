@@ -316,10 +316,7 @@ describe("who may", () => {
           () => "good",
           (error: { code: string }) => error.code,
         ),
-      {
-        until: (code) => code === "UNAUTHENTICATED",
-        timeoutMs: 1_000,
-      },
+      { until: (code) => code === "UNAUTHENTICATED", what: "the revocation" },
     );
   });
 

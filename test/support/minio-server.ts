@@ -1,8 +1,11 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
+import { buffer } from "node:stream/consumers";
+import { Client } from "minio";
 import type { S3Config } from "../../common/config.js";
 import { freePort } from "../../common/embedded-postgres.js";
+import { unfinishedUploads } from "../../shacache/s3-blob-store.js";
 import { waitFor } from "./wait-for.js";
 
 export interface MinioServer extends S3Config {
@@ -18,6 +21,12 @@ export function s3Environment(server: S3Config | undefined): Record<string, stri
   if (!server) return {};
   const { endpoint, accessKey, secretKey, bucket } = server;
   return { S3_ENDPOINT: endpoint, S3_ACCESS_KEY: accessKey, S3_SECRET_KEY: secretKey, S3_BUCKET: bucket };
+}
+
+/** A client of its own, to look and to meddle from outside. */
+export function s3ClientOf({ endpoint, accessKey, secretKey }: S3Config): Client {
+  const { hostname, port } = new URL(endpoint);
+  return new Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
 }
 
 /** A real MinIO on loopback with a folder and credentials of its own. */
@@ -75,6 +84,25 @@ export async function startMinio(
     close: async () => {
       await kill();
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+/** A bucket from outside, behind everybody's back. */
+export function bucketOf(server: S3Config) {
+  const { bucket } = server;
+  const client = s3ClientOf(server);
+  return {
+    async change(name: string, by: (bytes: Buffer) => Buffer): Promise<void> {
+      const changed = by(await buffer(await client.getObject(bucket, name)));
+      await client.putObject(bucket, name, changed, changed.length);
+    },
+    async names(): Promise<string[]> {
+      const names: string[] = [];
+      for await (const { name } of client.listObjectsV2(bucket, "", true) as AsyncIterable<{ name: string }>)
+        names.push(name);
+      for await (const { key } of unfinishedUploads(client, bucket)) names.push(`unfinished ${key}`);
+      return names;
     },
   };
 }

@@ -7,7 +7,7 @@ import type { MinioServer } from "./minio-server.js";
 import { testLog } from "./test-log.js";
 import { waitFor } from "./wait-for.js";
 
-const startTimeoutMs = 60_000;
+const startTimeoutMs = 120_000;
 const root = path.resolve(import.meta.dirname, "../..");
 /** What is run is what was compiled, also where this file was. */
 const built = (file: string) => path.join(path.basename(root) === "dist" ? root : path.join(root, "dist"), file);

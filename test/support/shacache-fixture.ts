@@ -1,8 +1,6 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { buffer } from "node:stream/consumers";
 import { parse } from "graphql";
-import { Client as S3Client } from "minio";
 import { Client } from "pg";
 import { loadConfig } from "../../common/config.js";
 import { Closer } from "../../common/lifecycle.js";
@@ -10,7 +8,7 @@ import { executeOperation } from "../../common/subgraph.js";
 import { startShacache } from "../../shacache/door.js";
 import { openShacache } from "../../shacache/server.js";
 import { adminToken, createTestDatabase, openTestResources, testLog } from "./database.js";
-import { s3Environment, startMinio } from "./minio-server.js";
+import { bucketOf, s3Environment, startMinio } from "./minio-server.js";
 import { rawRequest } from "./raw-request.js";
 import { administrator } from "./services.js";
 import { minioBinary, reasonToSkip } from "./toolchain.js";
@@ -119,27 +117,6 @@ export async function openShacacheFixture(store: "files" | "MinIO", environment:
       return readdirSync(folder, { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
         .map((entry) => path.join(path.relative(folder, entry.parentPath), entry.name));
-    },
-  };
-}
-
-/** A bucket from outside, behind everybody's back. */
-export function bucketOf(server: { endpoint: string; accessKey: string; secretKey: string; bucket: string }) {
-  const { hostname, port } = new URL(server.endpoint);
-  const { accessKey, secretKey, bucket } = server;
-  const client = new S3Client({ endPoint: hostname, port: Number(port), useSSL: false, accessKey, secretKey });
-  return {
-    async change(name: string, by: (bytes: Buffer) => Buffer): Promise<void> {
-      const changed = by(await buffer(await client.getObject(bucket, name)));
-      await client.putObject(bucket, name, changed, changed.length);
-    },
-    async names(): Promise<string[]> {
-      const names: string[] = [];
-      for await (const { name } of client.listObjectsV2(bucket, "", true) as AsyncIterable<{ name: string }>)
-        names.push(name);
-      for await (const { key } of client.listIncompleteUploads(bucket, "", true) as AsyncIterable<{ key: string }>)
-        names.push(`unfinished ${key}`);
-      return names;
     },
   };
 }

@@ -1,4 +1,5 @@
-const defaultTimeoutMs = 10_000;
+/** So long that a machine which is merely busy does not fail a test. */
+const defaultTimeoutMs = 30_000;
 
 /** Polls until the condition gives something, and says what it gave last when it does not in time. */
 export async function waitFor<Value>(
