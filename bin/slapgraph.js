@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Runs the command under the Node that npm installed, where the one that runs this is too old for it.
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
 const command = fileURLToPath(new URL("../dist/cli/slapgraph.js", import.meta.url));
@@ -13,5 +14,10 @@ if (!existsSync(command)) {
 } else if (Number(process.versions.node.split(".")[0]) >= 24 || !existsSync(bundledNode)) {
   await import(command);
 } else {
-  process.exitCode = spawnSync(bundledNode, [command, ...process.argv.slice(2)], { stdio: "inherit" }).status ?? 1;
+  const child = spawn(bundledNode, [command, ...process.argv.slice(2)], { stdio: "inherit" });
+  // A supervisor stops the process that it started, which must not leave the system behind.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  child.once("exit", (code, signal) => {
+    process.exitCode = code ?? 128 + constants.signals[signal];
+  });
 }

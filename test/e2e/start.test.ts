@@ -1,5 +1,5 @@
-import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -7,7 +7,8 @@ import { freePort } from "../../common/embedded-postgres.js";
 import { RunningSystem } from "../support/running-system.js";
 import { waitFor } from "../support/wait-for.js";
 
-const command = path.resolve(import.meta.dirname, "../../dist/cli/slapgraph.js");
+const root = path.resolve(import.meta.dirname, "../..");
+const command = path.join(root, "dist/cli/slapgraph.js");
 const folders: string[] = [];
 
 afterAll(() => {
@@ -152,5 +153,51 @@ describe("a running system", () => {
     await stream.body?.getReader().read();
     expect(await system.stop()).toEqual([0]);
     await system.start();
+  });
+});
+
+/** Starts by a command of the README's and stops the process that was started, as a supervisor does. */
+async function startAndTerminate(program: string, args: string[]): Promise<{ code: number | null; isGone: boolean }> {
+  const folder = mkdtempSync("/tmp/sg-start-");
+  folders.push(folder);
+  chmodSync(folder, 0o755);
+  const port = await freePort();
+  const child = spawn(program, args, {
+    cwd: root,
+    env: {
+      PATH: process.env.PATH ?? "",
+      SLAPGRAPH_DATA_DIR: folder,
+      SLAPGRAPH_GATEWAY_PORT: String(port),
+      SLAPGRAPH_SLAP_PORT: "0",
+      SLAPGRAPH_SHACACHE_PORT: "0",
+      SLAPGRAPH_LOG_LEVEL: "silent",
+    },
+    stdio: "ignore",
+  });
+  const answers = (wanted: boolean) =>
+    waitFor(async () => (await fetch(`http://127.0.0.1:${port}/livez`).catch(() => null)) !== null, {
+      until: (answered) => answered === wanted,
+      what: wanted ? "an answer" : "the end of the doors",
+      timeoutMs: 60_000,
+    });
+  await answers(true);
+  const code = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  const ended = await code;
+  const isGone = await answers(false).then(() => true);
+  return { code: ended, isGone };
+}
+
+describe("SIGTERM to the process that was started ends the system", () => {
+  test("where it was the command, whichever Node runs it", async () => {
+    const [node] = execFileSync("which", ["-a", "node"], { encoding: "utf8" }).trim().split("\n").slice(-1);
+    expect(await startAndTerminate(node ?? "node", ["bin/slapgraph.js", "start"])).toEqual({ code: 0, isGone: true });
+  });
+
+  test("where it was `npm start`, whose signal ends at the shell of its script", async () => {
+    const { scripts } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
+    // What is built is there, and others read it at this moment.
+    const script = scripts.start.replace("npm run --silent build", "true");
+    expect(await startAndTerminate("sh", ["-c", script])).toEqual({ code: 0, isGone: true });
   });
 });
