@@ -22,11 +22,38 @@ export function publicErrors(tellsSchema: boolean, log: Logger) {
         const known = toPublic(error, requestId, log);
         return tellsSchema ? known : withoutSuggestion(known);
       };
-      if (result && typeof result === "object" && "errors" in result && Array.isArray(result.errors)) {
-        setResult({ ...result, errors: result.errors.map(publish) });
-      }
+      const published = withErrors(result, publish);
+      if (published) setResult(published);
+    },
+
+    /** What was no request at all never came to an execution. */
+    onResultProcess({ result, setResult }: ResultPayload): void {
+      const published = withErrors(result, withCodeOfTable);
+      if (published) setResult(published);
     },
   };
+}
+
+/** The runtime notes the status of an HTTP answer at each error, and takes it out where it answers over HTTP itself. */
+export function withoutStatus(result: unknown): unknown {
+  return (
+    withErrors(result, ({ message, nodes, path, extensions: { http: _status, ...extensions } }) => {
+      return new GraphQLError(message, { nodes: nodes ?? null, path: path ?? null, extensions });
+    }) ?? result
+  );
+}
+
+/** Null where the result is a stream, or has none. */
+function withErrors(result: unknown, change: (error: GraphQLError) => GraphQLError): object | null {
+  if (!result || typeof result !== "object" || !("errors" in result) || !Array.isArray(result.errors)) return null;
+  return { ...result, errors: result.errors.map(change) };
+}
+
+/** The runtime's own word for what is no request, and what its parser said of it. */
+function withCodeOfTable(error: GraphQLError): GraphQLError {
+  if (error.extensions?.code !== "BAD_REQUEST") return error;
+  const { originalError: _parser, ...extensions } = error.extensions;
+  return new GraphQLError(error.message, { extensions: { ...extensions, code: "BAD_USER_INPUT" } });
 }
 
 function toPublic(error: GraphQLError, requestId: string | undefined, log: Logger): GraphQLError {
@@ -35,7 +62,7 @@ function toPublic(error: GraphQLError, requestId: string | undefined, log: Logge
   const position = { nodes: error.nodes ?? null, path: error.path ?? null };
   if (typeof code === "string" && code !== "INTERNAL_SERVER_ERROR") {
     // Those of a subgraph that runs apart are plain objects, which graphql-ws cannot send.
-    if (error instanceof GraphQLError) return error;
+    if (error instanceof GraphQLError) return withCodeOfTable(error);
     return new GraphQLError((error as Error).message, { ...position, extensions: (error as GraphQLError).extensions });
   }
   if (!original || original instanceof GraphQLError) {

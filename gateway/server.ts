@@ -9,7 +9,7 @@ import { readBody } from "../common/request-body.js";
 import type { Subgraph } from "../common/subgraph.js";
 import { composeSupergraph } from "./compose.js";
 import { executeEachEvent } from "./each-event.js";
-import { publicErrors } from "./errors.plugin.js";
+import { publicErrors, withoutStatus } from "./errors.plugin.js";
 import { graphiqlPage } from "./graphiql.js";
 import { defaultLimits, type GatewayLimits } from "./limits/gateway-limits.js";
 import { operationLimits } from "./limits/operation-limits.plugin.js";
@@ -121,11 +121,12 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     door,
     tokens,
     limits,
-    (params, context) => {
+    async (params, context) => {
       const request = new Request("http://gateway/graphql", { method: "POST" });
-      return (
-        runtime as never as { getResultForParams: (input: unknown, context: unknown) => Promise<unknown> }
-      ).getResultForParams({ params, request }, { ...context, params, request });
+      const { getResultForParams } = runtime as never as {
+        getResultForParams: (input: unknown, context: unknown) => Promise<unknown>;
+      };
+      return withoutStatus(await getResultForParams({ params, request }, { ...context, params, request }));
     },
     log,
   );
@@ -145,8 +146,9 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const gone = new AbortController();
       response.once("close", () => gone.abort());
       checkTarget(request.url ?? "/");
-      const body = request.method === "GET" ? null : await readBody(request, limits.bodyBytes);
-      if (body?.toString("latin1", 0, 1_000).trimStart().startsWith("["))
+      const body =
+        request.method === "GET" || request.method === "HEAD" ? null : await readBody(request, limits.bodyBytes);
+      if (body?.find((byte) => byte > 0x20) === 0x5b)
         throw new AppError("BATCH_REFUSED", "A request has one operation. Send each in a request of its own.");
       const webRequest = toWebRequest(request, body, gone.signal);
       const result = await runtime.fetch(webRequest, { caller, authorization, requestId } as never);

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { AppError } from "../common/errors.js";
+import { maxNesting, nestsTooDeep } from "../common/nesting.js";
 import type { InstanceRow } from "../subgraphs/computer/instance/instance.service.js";
 import type { RequestedState } from "../subgraphs/computer/instance/instance.state.js";
 import type { NodeViewService, PlacedInstance } from "../subgraphs/computer/node-view.js";
@@ -35,11 +36,14 @@ function method<Shape extends z.ZodRawShape>(
 }
 
 function parseJson(body: string): unknown {
+  let value: unknown;
   try {
-    return JSON.parse(body);
+    value = JSON.parse(body);
   } catch (error) {
     throw new AppError("BAD_USER_INPUT", "The body is not JSON.", { cause: error });
   }
+  if (nestsTooDeep(value)) throw new AppError("BAD_USER_INPUT", `JSON nests up to ${maxNesting} levels.`);
+  return value;
 }
 
 const success = (what: string) => ({ type: "success", title: what });

@@ -1,5 +1,6 @@
 import { type ExecutionArgs, GraphQLError, getOperationAST, Lexer, Source, TokenKind } from "graphql";
-import { AppError } from "../../common/errors.js";
+import { type ErrorCode, errorTable } from "../../common/errors.js";
+import { maxNesting, nestsTooDeep } from "../../common/nesting.js";
 import type { GatewayContext } from "../transport.js";
 import type { GatewayLimits } from "./gateway-limits.js";
 import { measure } from "./measure.js";
@@ -7,7 +8,7 @@ import { holding, SubscriptionPlaces } from "./subscription-places.js";
 
 interface ParamsPayload {
   /** As they came: their shape is checked later. */
-  params: { query?: unknown };
+  params: { query?: unknown; variables?: unknown };
   setResult: (result: unknown) => void;
 }
 
@@ -38,6 +39,8 @@ export function operationLimits(limits: GatewayLimits) {
     onParams({ params, setResult }: ParamsPayload): void {
       if (typeof params.query === "string" && hasMoreTokens(params.query, limits.tokens))
         setResult(refusal("TOKEN_LIMIT", `A document has up to ${limits.tokens} tokens.`));
+      else if (nestsTooDeep(params.variables) || (typeof params.query === "string" && hasTooDeep(params.query)))
+        setResult(refusal("DEPTH_LIMIT", `Braces and brackets nest up to ${maxNesting} levels.`));
     },
 
     onExecute({ args, executeFn, setExecuteFn, setResultAndStopExecution }: ExecutePayload): void {
@@ -67,6 +70,26 @@ function hasMoreTokens(text: string, most: number): boolean {
   }
 }
 
+const opening = new Set<string>([TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L]);
+const closing = new Set<string>([TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R]);
+
+/** Whether a document nests deeper than the planner's parser reads, in selections or in values. */
+function hasTooDeep(text: string): boolean {
+  if ((text.match(/[{[(]/g)?.length ?? 0) <= maxNesting) return false;
+  const lexer = new Lexer(new Source(text));
+  try {
+    for (let levels = 0; levels <= maxNesting; ) {
+      const { kind } = lexer.advance();
+      if (kind === TokenKind.EOF) return false;
+      if (opening.has(kind)) levels++;
+      if (closing.has(kind)) levels--;
+    }
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function check({ schema, document, operationName, variableValues }: Args, limits: GatewayLimits) {
   const operation = getOperationAST(document, operationName);
   if (!operation) return null;
@@ -86,8 +109,10 @@ function check({ schema, document, operationName, variableValues }: Args, limits
   return null;
 }
 
-function refusal(code: AppError["code"], message: string) {
-  return { errors: [new GraphQLError(message, { extensions: { code }, originalError: new AppError(code, message) })] };
+/** `spec`: the status is for clients of application/graphql-response+json, others have 200 as the specification wants. */
+export function refusal(code: ErrorCode, message: string) {
+  const http = { spec: true, status: errorTable[code].httpStatus };
+  return { errors: [new GraphQLError(message, { extensions: { code, http } })] };
 }
 
 /** What runs on has its own bounds: a statement, and a call of a subgraph, end after 30 seconds. */

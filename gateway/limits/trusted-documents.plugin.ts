@@ -1,4 +1,4 @@
-import { GraphQLError } from "graphql";
+import { refusal } from "./operation-limits.plugin.js";
 import { documentId, type TrustedDocuments } from "./trusted-documents.js";
 
 /** As they came: a client may send anything here. */
@@ -29,7 +29,7 @@ export function onlyTrusted(documents: TrustedDocuments) {
       setParams({ ...params, query: query ?? "{ __typename }" });
       if (query !== undefined) return;
       const message = "This gateway answers registered documents only, and this is none of them.";
-      setResult({ errors: [new GraphQLError(message, { extensions: { code: "DOCUMENT_NOT_TRUSTED" } })] });
+      setResult(refusal("DOCUMENT_NOT_TRUSTED", message));
     },
   };
 }

@@ -271,6 +271,18 @@ describe("SLAP", () => {
     for (const body of ["", "[", "null", "[]", "1", `${"[".repeat(100_000)}`, '{"a":1e999}'])
       await post("slapos.get.v0.compute_node_status", body, json);
   });
+
+  test("JSON that nests without end is refused, and no fault of ours", async () => {
+    const [, inputOf] = methods["post.v0.software_instance"] ?? [];
+    const input = JSON.stringify({ ...inputOf?.(scene.present), parameters: "deep" });
+    const body = input.replace('"deep"', `{"a":${"[".repeat(100_000)}${"]".repeat(100_000)}}`);
+    const answer = await fetch(`${system.slapUrl}/k/${system.adminToken}/slapos.post.v0.software_instance`, {
+      method: "POST",
+      headers: json,
+      body,
+    });
+    expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining("nests up to 50 levels")]);
+  });
 });
 
 describe("Shacache", () => {

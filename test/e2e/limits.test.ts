@@ -33,7 +33,7 @@ describe("a gateway with small limits", () => {
         SLAPGRAPH_MAX_TOKENS: "200",
         SLAPGRAPH_MAX_COST: "500",
         SLAPGRAPH_MAX_BODY_KIB: "8",
-        SLAPGRAPH_MAX_OPERATION_SECONDS: "1",
+        SLAPGRAPH_MAX_OPERATION_SECONDS: "3",
         SLAPGRAPH_MAX_SUBSCRIPTIONS: "2",
         SLAPGRAPH_MAX_CONNECTIONS: "100",
       },
@@ -59,6 +59,14 @@ describe("a gateway with small limits", () => {
       {
         query: `{ ${page("1", "...c")} } fragment c on Computer { partitions(first: 1) { edges { node { instance { parent { title } } } } } }`,
       },
+    ],
+    "too deep in a value": [
+      "DEPTH_LIMIT",
+      { query: `query ($a: JSON = ${"[".repeat(60)}${"]".repeat(60)}) { __typename }` },
+    ],
+    "too deep in a variable": [
+      "DEPTH_LIMIT",
+      { query: "query ($a: JSON) { __typename }", variables: { a: JSON.parse(`${"[".repeat(60)}${"]".repeat(60)}`) } },
     ],
     "too many aliases": ["ALIAS_LIMIT", { query: "{ a: __typename b: __typename c: __typename d: __typename }" }],
     "too many tokens": ["TOKEN_LIMIT", { query: `{ ${"__typename ".repeat(200)} }` }],
@@ -161,6 +169,33 @@ describe("a gateway with small limits", () => {
     expect(new Set(answers)).toEqual(new Set(["answered", "SUBSCRIPTION_LIMIT"]));
     expect(await ask()).toBe("answered");
     await client.dispose();
+  });
+
+  test("what asks for too much has no status of a fault of ours, and is no reason for a client to try again", async () => {
+    const query = `{ ${page("10", "partitions(first: 100) { edges { node { key } } }")} }`;
+    const statusOf = async (accept: string) => (await post(system, JSON.stringify({ query }), { accept })).status;
+    // As the specification of GraphQL over HTTP has it for each type.
+    expect(await statusOf("application/json")).toBe(200);
+    expect(await statusOf("text/event-stream")).toBe(200);
+    expect(await statusOf("application/graphql-response+json")).toBe(400);
+    const { errors } =
+      (await transports.WebSocket?.(system.gatewayUrl, system.adminToken, { query: "{ nothing }" })) ?? {};
+    expect(errors?.[0]?.extensions).toEqual({ code: "GRAPHQL_VALIDATION_FAILED" });
+  });
+
+  test("what is no request has a code of the table, and nothing of the parser in it", async () => {
+    const bodies = ["nothing", "{", "1", "null", "{}", '{"query":1}', '{"query":"{ __typename }","more":1}'];
+    for (const body of [...bodies, '{"query":"{ __typename }","variables":[]}', `${" ".repeat(2_000)}[]`]) {
+      const answer = (await (await post(system, body)).json()) as { errors: { extensions: object }[] };
+      const code = body.endsWith("[]") ? "BATCH_REFUSED" : "BAD_USER_INPUT";
+      expect(
+        answer.errors.map(({ extensions }) => extensions),
+        body,
+      ).toEqual([{ code }]);
+    }
+    const authorization = `Bearer ${system.adminToken}`;
+    const head = await fetch(`${system.gatewayUrl}/graphql`, { method: "HEAD", headers: { authorization } });
+    expect(head.status).toBe(405);
   });
 
   test("a body that is too large, a list of operations or compressed is refused with its code, and the door lives", async () => {
