@@ -1,9 +1,14 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { Api } from "./api.js";
 import { say, table } from "./output.js";
 
 const userErrors = "userErrors { code message }";
-export const count = (text: string) => Number(text);
+
+/** The service knows the bounds; what is no number it would never see, and take the default. */
+export function count(text: string): number {
+  if (/^-?\d+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("It takes a whole number.");
+}
 
 /** Projects, persons, tokens, registration tokens and computers, as the API has them. */
 export function addIdentityCommands(program: Command, api: () => Api): void {

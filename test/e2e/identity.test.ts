@@ -324,6 +324,13 @@ describe.each(wirings)("%s", (wiring) => {
       expect((await slapgraph("key", "list")).trim().split("\n")).toHaveLength(3);
       expect(await slapgraph("person", "revoke", "oona")).toContain("revoked 1 tokens of oona");
       await expect(slapgraph("audit", "list", "--since", "yesterday")).rejects.toThrow("is no time");
+      // A slip makes no token that lives as long as one without a number.
+      for (const wrong of [
+        ["token", "create", "--person", "oona", "--role", "OWNER", "--days", "3O"],
+        ["registration", "create", "--uses", "x"],
+        ["key", "rotate", "--keep-days", ""],
+      ])
+        await expect(slapgraph(...wrong)).rejects.toThrow("It takes a whole number.");
     });
   });
 
