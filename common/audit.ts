@@ -1,11 +1,11 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import type { MikroORM } from "@mikro-orm/postgresql";
-import type { EntityManager } from "./database.js";
 import { type ErrorCode, toAppError } from "./errors.js";
 import type { NewEvent } from "./event-log.js";
 import type { Caller } from "./identity.js";
 import type { Logger } from "./log.js";
+import type { Statement } from "./session.js";
 
 export type AuditDoor = "GRAPHQL" | "SLAP" | "SHACACHE";
 
@@ -20,7 +20,7 @@ export interface Command {
   target: string | null;
 }
 
-interface Running extends Command {
+export interface Running extends Command {
   isRecorded: boolean;
 }
 
@@ -41,10 +41,9 @@ export function commandInProgress(): Running | undefined {
   return running.getStore();
 }
 
-/** Called in the transaction that changes something, with its first event: the record is committed with the change or not at all. */
-export async function recordChange(em: EntityManager, command: Running, event: NewEvent): Promise<void> {
-  if (command.isRecorded) return;
-  await insertRecord(em, command, { project: event.project, target: event.subject, result: "DONE", code: null });
+/** For the transaction that changes something, with its first event: the record is committed with the change or not at all. */
+export function changeRecord(command: Running, event: NewEvent): Statement {
+  return recordOf(command, { project: event.project, target: event.subject, result: "DONE", code: null });
 }
 
 /**
@@ -129,7 +128,8 @@ export class AuditTrail {
     const project = caller.kind === "administrator" ? null : caller.project;
     const result = code === "INTERNAL" ? "FAILED" : "REFUSED";
     try {
-      await insertRecord(this.#orm.em.fork(), command, { project, target: command.target, result, code });
+      const [sql, parameters] = recordOf(command, { project, target: command.target, result, code });
+      await this.#orm.em.fork().execute(sql, parameters);
     } catch (error) {
       this.#log.error({ err: error, requestId: command.requestId }, "a refused command was not recorded");
     }
@@ -155,9 +155,9 @@ interface Outcome {
   code: string | null;
 }
 
-async function insertRecord(em: EntityManager, command: Command, outcome: Outcome): Promise<void> {
+function recordOf(command: Command, outcome: Outcome): Statement {
   const { caller, door, action, requestId } = command;
-  await em.execute(
+  return [
     `insert into event_log.audit_record
        (actor, actor_kind, token_id, project, door, action, target, result, code, request_id)
      values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -173,7 +173,7 @@ async function insertRecord(em: EntityManager, command: Command, outcome: Outcom
       outcome.code,
       requestId,
     ],
-  );
+  ];
 }
 
 /** Somebody may name a thing by a secret, by mistake: tokens of every form are taken out, and what no text column holds. */

@@ -41,6 +41,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
       statement_timeout: statementTimeoutMs,
       query_timeout: queryTimeoutMs,
       keepAlive: true,
+      // What a session sends together goes out before the first of it is answered.
+      pipeline: true,
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
       application_name: `slapgraph ${options.schema}`,
       onPoolCreated: (pool: Pool) => {

@@ -1,13 +1,15 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type MikroORM, UniqueConstraintViolationException } from "@mikro-orm/postgresql";
 import { Client } from "pg";
-import { commandInProgress, recordChange } from "./audit.js";
+import { changeRecord, commandInProgress, type Running } from "./audit.js";
 import { ConfigError } from "./config.js";
 import { type EntityManager, openDatabase } from "./database.js";
 import { AppError } from "./errors.js";
 import { eventLogMigrations } from "./event-log.migrations.js";
 import type { Logger } from "./log.js";
 import { consumerBehind, eventHorizon, eventLagSeconds } from "./metrics.js";
+import { inSession, inTransaction, type Session, type Sql, type Statement } from "./session.js";
 import { SettlementWatch } from "./settlement-watch.js";
 
 /** What a command appends. `subject` is the natural key of the noun that changed; `payload` stays small. */
@@ -19,6 +21,8 @@ export interface NewEvent {
   actor: string;
   cause?: string | null;
   payload?: Record<string, unknown>;
+  /** The command that it is part of, where several are carried out in one transaction. */
+  command?: Running | undefined;
 }
 
 export interface LoggedEvent {
@@ -60,6 +64,9 @@ const pollIntervalMs = 1_000;
 /** Longer than a transaction may be idle, so that a stuck one ends first. */
 const startTimeoutMs = 40_000;
 const unsettledPollMs = 10;
+/** Under load, what is committed within such a time is announced, read, and consumed together. */
+const gatherMs = 10;
+const consumerGatherMs = 50;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
 const deadlockRetries = 5;
@@ -92,7 +99,10 @@ export class EventLog {
   /** Every settled event after this position is in `#recent`. */
   #recentAfter = 0;
   #wakeTail: () => void = () => undefined;
-  #hintPending = false;
+  /** Marks hints as this log's own, which has been told already. */
+  readonly #id = randomUUID();
+  #isHintPending = false;
+  #hintedAt = 0;
 
   private constructor(orm: MikroORM, url: string, log: Logger, retentionMs: number) {
     this.#retentionMs = retentionMs;
@@ -140,18 +150,36 @@ export class EventLog {
    */
   async transact<T>(orm: MikroORM, work: (em: EntityManager, append: Append) => Promise<T>): Promise<T> {
     const command = commandInProgress();
+    return this.#transact((events) =>
+      orm.em.fork().transactional(async (em) => {
+        const done = await work(
+          em as EntityManager,
+          async (...more) => void events.push(...more.map((event) => ({ ...event, command }))),
+        );
+        await em.flush();
+        for (const [sql, parameters] of lastStatements(events)) await em.execute(sql, parameters);
+        return done;
+      }),
+    );
+  }
+
+  /** The same past the unit of work. It may be about several commands at once, so that an event names its own. */
+  async transactSql<T>(orm: MikroORM, work: (session: Session, append: Append) => Promise<T>): Promise<T> {
+    return this.#transact((events) =>
+      inTransaction(orm, async (session) => {
+        const done = await work(session, async (...more) => void events.push(...more));
+        for (const [sql, parameters] of lastStatements(events)) session.send(sql, parameters);
+        return done;
+      }),
+    );
+  }
+
+  async #transact<T>(run: (events: NewEvent[]) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       const events: NewEvent[] = [];
       try {
-        const result = await orm.em.fork().transactional(async (em) => {
-          const done = await work(em as EntityManager, async (...more) => void events.push(...more));
-          // Positions are taken last, when all that changes is locked.
-          await em.flush();
-          if (command && events[0]) await recordChange(em as EntityManager, command, events[0]);
-          if (events.length > 0) await appendEvents(em as EntityManager, events);
-          return done;
-        });
-        if (command && events[0]) command.isRecorded = true;
+        const result = await run(events);
+        for (const { command } of events) if (command) command.isRecorded = true;
         if (events.length > 0) this.#hint();
         return result;
       } catch (error) {
@@ -273,14 +301,18 @@ export class EventLog {
     let stands: Standing | null = null;
     while (!signal.aborted) {
       try {
-        stands = (stands && (await this.#passOver(consumer, stands))) ?? (await this.#consumeOnce(orm, consumer));
+        const passed: Standing | null = stands && (await this.#passOver(consumer, stands));
+        stands = passed ?? (await this.#consumeOnce(orm, consumer));
         failures = 0;
         consumerBehind.set(
           { consumer: consumer.name },
           Math.max(0, this.#horizon - (stands?.position ?? this.#horizon)),
         );
-        if (stands !== null) await this.waitPast(stands.position, pollIntervalMs, signal);
-        else await delay(pollIntervalMs, undefined, { signal });
+        if (stands === null) await delay(pollIntervalMs, undefined, { signal });
+        else {
+          if (!passed && stands.position >= this.#horizon) await delay(consumerGatherMs, undefined, { signal });
+          await this.waitPast(stands.position, pollIntervalMs, signal);
+        }
       } catch (error) {
         if (signal.aborted) return;
         failures++;
@@ -330,9 +362,12 @@ export class EventLog {
 
   /** Moves the horizon as far as the log is settled. True while something is appended that is not settled yet. */
   async #advance(): Promise<boolean> {
-    const settled = await this.#watch.look(this.#orm.em.fork());
+    // What follows is read behind the look, so that whatever has settled is in it.
+    const [settled, next] = await inSession(this.#orm, (session) =>
+      Promise.all([this.#watch.look(session), readRows(session, this.#horizon, Number.MAX_SAFE_INTEGER, pageSize)]),
+    );
     if (settled > this.#lookedUpTo) {
-      const added = await this.#remember(settled);
+      const added = await this.#remember(settled, next);
       this.#lookedUpTo = settled;
       // The horizon is an event, not a mere position: what a crash makes the sequence give out again is never below it.
       this.#horizon = added ?? this.#horizon;
@@ -371,10 +406,10 @@ export class EventLog {
    * Takes over the events up to a settled position, all at once or, when reading them fails, not at all. Only the newest
    * are kept. Returns the position of the last of them, or null if the positions were of transactions that rolled back.
    */
-  async #remember(to: number): Promise<number | null> {
-    let added: LoggedEvent[] = [];
+  async #remember(to: number, next: readonly LoggedEvent[]): Promise<number | null> {
+    let added = next.filter(({ position }) => position <= to);
     let after = this.#recentAfter;
-    for (let from = this.#horizon; from < to; ) {
+    for (let from = added.length < pageSize ? to : (added.at(-1)?.position ?? to); from < to; ) {
       const page = await this.#readRows(from, to, pageSize);
       added.push(...page);
       from = page.length < pageSize ? to : (page.at(-1)?.position ?? to);
@@ -393,12 +428,7 @@ export class EventLog {
   }
 
   async #readRows(after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {
-    const rows = await this.#orm.em.fork().execute<EventRow[]>(
-      `select position, at, kind, subject, project, actor, cause, payload from event_log.event
-       where position > ? and position <= ? order by position limit ?`,
-      [after, upTo, limit],
-    );
-    return rows.map(toLoggedEvent);
+    return inSession(this.#orm, (session) => readRows(session, after, upTo, limit));
   }
 
   async #tail(): Promise<void> {
@@ -406,6 +436,7 @@ export class EventLog {
     let unsettledMs = unsettledPollMs;
     while (!signal.aborted) {
       let waitMs = pollIntervalMs;
+      const lookedAt = performance.now();
       try {
         // Waiting for an older transaction to end backs off: it may take as long as a transaction is allowed to.
         unsettledMs = (await this.#advance()) ? Math.min(unsettledMs * 1.5, 250) : unsettledPollMs;
@@ -421,6 +452,8 @@ export class EventLog {
           resolve();
         };
       });
+      const earlyMs = lookedAt + gatherMs - performance.now();
+      if (earlyMs > 0 && !signal.aborted) await delay(earlyMs);
     }
   }
 
@@ -440,16 +473,20 @@ export class EventLog {
   /** Told after the commit and outside it: NOTIFY inside a transaction would make all commits wait for one another. */
   #hint(): void {
     this.#wakeTail();
-    if (this.#hintPending) return;
-    this.#hintPending = true;
-    setImmediate(() => {
-      this.#hintPending = false;
-      if (this.#stopping.signal.aborted) return;
-      this.#orm.em
-        .fork()
-        .execute("select pg_notify(?, '')", [channel])
-        .catch((error) => this.#log.debug({ err: error }, "a hint to other processes was lost"));
-    });
+    if (this.#isHintPending) return;
+    this.#isHintPending = true;
+    setTimeout(
+      () => {
+        this.#isHintPending = false;
+        this.#hintedAt = performance.now();
+        if (this.#stopping.signal.aborted) return;
+        const telling = inSession(this.#orm, (session) =>
+          session.execute("select pg_notify(?, ?)", [channel, this.#id]),
+        );
+        telling.catch((error) => this.#log.debug({ err: error }, "a hint to other processes was lost"));
+      },
+      Math.max(0, this.#hintedAt + gatherMs - performance.now()),
+    );
   }
 
   async #listen(): Promise<void> {
@@ -463,7 +500,9 @@ export class EventLog {
       });
       try {
         await client.connect();
-        client.on("notification", () => this.#wakeTail());
+        client.on("notification", ({ payload }) => {
+          if (payload !== this.#id) this.#wakeTail();
+        });
         await client.query(`listen ${channel}`);
         // The database may have crashed since, and have forgotten positions and ids that were seen and not yet committed.
         this.#watch.forget(this.#horizon);
@@ -483,6 +522,15 @@ function stopping(): AppError {
   return new AppError("UNAVAILABLE", "The service is stopping. Connect again.");
 }
 
+async function readRows(sql: Sql, after: number, upTo: number, limit: number): Promise<LoggedEvent[]> {
+  const rows = await sql.execute<EventRow[]>(
+    `select position, at, kind, subject, project, actor, cause, payload from event_log.event
+     where position > ? and position <= ? order by position limit ?`,
+    [after, upTo, limit],
+  );
+  return rows.map(toLoggedEvent);
+}
+
 interface EventRow extends Omit<LoggedEvent, "position" | "at"> {
   position: string;
   at: string | Date;
@@ -492,16 +540,25 @@ function toLoggedEvent(row: EventRow): LoggedEvent {
   return { ...row, position: Number(row.position), at: new Date(row.at) };
 }
 
-/** The transaction's id is there before a position is taken, so that whatever holds a position also has an id by then. */
-async function appendEvents(em: EntityManager, events: readonly NewEvent[]): Promise<void> {
-  await em.execute(
-    `insert into event_log.event (transaction, position, kind, subject, project, actor, cause, payload)
-     select own.id, nextval('event_log.event_position'), e.kind, e.subject, e.project, e.actor, e.cause, coalesce(e.payload, '{}')
-     from (select pg_current_xact_id() as id offset 0) own,
-       jsonb_to_recordset(?::jsonb) as e (kind text, subject text, project text, actor text, cause text, payload jsonb)`,
-    [JSON.stringify(events)],
-  );
+/** What a transaction ends with: its commands' records, and its events, whose positions are taken when all that changes is locked. */
+function lastStatements(events: readonly NewEvent[]): Statement[] {
+  if (events.length === 0) return [];
+  const first = new Map<Running, NewEvent>();
+  for (const event of events)
+    if (event.command && !event.command.isRecorded && !first.has(event.command)) first.set(event.command, event);
+  const rows = events.map(({ command, ...event }) => event);
+  return [
+    ...Array.from(first, ([command, event]) => changeRecord(command, event)),
+    [appendEvents, [JSON.stringify(rows)]],
+  ];
 }
+
+/** The transaction's id is there before a position is taken, so that whatever holds a position also has an id by then. */
+const appendEvents = `
+  insert into event_log.event (transaction, position, kind, subject, project, actor, cause, payload)
+  select own.id, nextval('event_log.event_position'), e.kind, e.subject, e.project, e.actor, e.cause, coalesce(e.payload, '{}')
+  from (select pg_current_xact_id() as id offset 0) own,
+    jsonb_to_recordset(?::jsonb) as e (kind text, subject text, project text, actor text, cause text, payload jsonb)`;
 
 function firstIndexAfter(events: LoggedEvent[], position: number): number {
   let low = 0;
@@ -517,5 +574,5 @@ function firstIndexAfter(events: LoggedEvent[], position: number): number {
 function isLostRace(error: unknown): boolean {
   if (error instanceof UniqueConstraintViolationException) return true;
   const code = (error as { code?: unknown }).code;
-  return code === "40P01" || code === "40001";
+  return code === "40P01" || code === "40001" || code === "23505";
 }

@@ -1,9 +1,11 @@
 import type { EntityName } from "@mikro-orm/core";
-import type { EntityManager } from "./database.js";
+import type { Sql } from "./session.js";
 
 interface Column {
   property: string;
   name: string;
+  /** What the row that a statement finds calls it. */
+  found: string;
   convert: (value: never) => unknown;
 }
 
@@ -15,39 +17,46 @@ const asItIs = (value: never) => value;
  */
 export class Rows<Row extends object> {
   readonly #entity: EntityName<Row>;
-  #columns: Column[] | undefined;
+  readonly #byAlias = new Map<string, { columns: Column[]; selected: string }>();
 
   constructor(entity: EntityName<Row>) {
     this.#entity = entity;
   }
 
   /** What to select of the table that the statement calls `alias`. */
-  columns(em: EntityManager, alias: string): string {
-    return this.#read(em)
-      .map(({ property, name }) => `${alias}."${name}" as "${alias}.${property}"`)
-      .join(", ");
+  columns(sql: Pick<Sql, "getMetadata">, alias: string): string {
+    return this.#of(sql, alias).selected;
   }
 
   /** The row that a statement with these columns has found. */
-  read(em: EntityManager, alias: string, found: Record<string, unknown>): Row {
+  read(sql: Pick<Sql, "getMetadata">, alias: string, found: Record<string, unknown>): Row {
     const row: Record<string, unknown> = {};
-    for (const { property, convert } of this.#read(em)) {
-      const value = found[`${alias}.${property}`] ?? null;
+    for (const { property, found: name, convert } of this.#of(sql, alias).columns) {
+      const value = found[name] ?? null;
       row[property] = value === null ? null : convert(value as never);
     }
     return row as Row;
   }
 
-  #read(em: EntityManager): Column[] {
-    this.#columns ??= em
+  #of(sql: Pick<Sql, "getMetadata">, alias: string) {
+    const known = this.#byAlias.get(alias);
+    if (known) return known;
+    const columns = sql
       .getMetadata()
       .get(this.#entity)
-      .props.map(({ name, fieldNames, runtimeType }) => ({
-        property: name,
-        name: fieldNames[0] ?? name,
-        // The driver hands both over as text.
-        convert: runtimeType === "number" ? Number : runtimeType === "Date" ? (text: string) => new Date(text) : asItIs,
-      }));
-    return this.#columns;
+      .props.map(
+        ({ name, fieldNames, runtimeType }): Column => ({
+          property: name,
+          name: fieldNames[0] ?? name,
+          found: `${alias}.${name}`,
+          // The driver hands both over as text.
+          convert:
+            runtimeType === "number" ? Number : runtimeType === "Date" ? (text: string) => new Date(text) : asItIs,
+        }),
+      );
+    const selected = columns.map(({ name, found }) => `${alias}."${name}" as "${found}"`).join(", ");
+    const own = { columns, selected };
+    this.#byAlias.set(alias, own);
+    return own;
   }
 }

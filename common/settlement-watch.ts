@@ -1,4 +1,4 @@
-import type { EntityManager } from "./database.js";
+import type { Sql } from "./session.js";
 
 interface Look {
   last: string;
@@ -21,12 +21,12 @@ export class SettlementWatch {
   }
 
   /** The settled position by now. It may be one that a transaction took which rolled back. */
-  async look(em: EntityManager): Promise<number> {
+  async look(sql: Sql): Promise<number> {
     const noted = this.#fences.at(-1)?.position ?? this.#settled;
     // The value is read before the id is taken: a row's columns are fetched before the expressions on it are computed. The
     // snapshot is older than both, which only makes it settle less. A snapshot's xmax would not do for the id: it is one
     // past the last that ended, and transactions that run may be beyond it.
-    const [row] = await em.execute<Look[]>(
+    const [row] = await sql.execute<Look[]>(
       `select case when is_called then last_value else 0 end as last,
          case when is_called and last_value > ? then pg_current_xact_id()::text end as own,
          pg_snapshot_xmin(pg_current_snapshot())::text as oldest_running

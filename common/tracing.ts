@@ -83,8 +83,9 @@ export function traceStatements(client: PoolClient, pool: string): void {
   if (!isOn) return;
   const query = client.query.bind(client) as (...args: unknown[]) => Promise<unknown>;
   (client as unknown as { query: unknown }).query = (...args: unknown[]) => {
-    const [statement] = args;
-    if (typeof statement !== "string" || typeof args.at(-1) === "function") return query(...args);
+    const [first] = args as [string | { text?: string }];
+    const statement = typeof first === "string" ? first : first.text;
+    if (statement === undefined || typeof args.at(-1) === "function") return query(...args);
     const attributes = {
       "db.system.name": "postgresql",
       "db.query.text": statement.slice(0, maxStatementLength),

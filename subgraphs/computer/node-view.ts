@@ -1,8 +1,8 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
 import DataLoader from "dataloader";
-import type { EntityManager } from "../../common/database.js";
 import { AppError } from "../../common/errors.js";
 import type { Caller } from "../../common/identity.js";
+import { inSession, inTransaction, type Session, type Sql, textArray } from "../../common/session.js";
 import { noComputer } from "./computer/computer.service.js";
 import type { InstallationRow } from "./installation/installation.service.js";
 import { InstanceEntity } from "./instance/instance.entity.js";
@@ -55,7 +55,7 @@ export class NodeViewService {
     let running: Promise<unknown> = Promise.resolve();
     this.#revisions = new DataLoader(
       (references) => {
-        const reading = readRevisions(orm.em.fork(), references);
+        const reading = inSession(orm, (session) => readRevisions(session, references));
         running = reading.catch(() => undefined);
         return reading;
       },
@@ -90,26 +90,26 @@ export class NodeViewService {
   /** Read in one snapshot, so that no answer mixes two revisions. `known` are versions that the reader has, by key. */
   async viewOf(caller: Caller, reference: string, known: ReadonlyMap<string, string> = new Map()): Promise<NodeView> {
     if (!speaksForComputer(caller, reference)) throw noComputer(reference);
-    return this.#orm.em.fork().transactional(
-      async (em) => {
-        const revision = (await readRevisions(em, [reference]))[0] ?? null;
-        if (revision === null) throw noComputer(reference);
-        const installations = await installationsOf(em, reference);
-        const versions = await em.execute<{ key: string; version: string }[]>(partitionVersions, [reference]);
-        const changed = versions.filter(({ key, version }) => known.get(key) !== version);
-        const hosted = await hostedIn(
-          em,
-          changed.map(({ key }) => key),
-        );
-        const partitions = versions.map((one) => ({ ...one, hosted: hosted.get(one.key) ?? null }));
-        return { reference, revision, installations, partitions };
-      },
-      { isolationLevel: "repeatable read" as never, readOnly: true },
-    );
+    const read = async (session: Session) => {
+      const [[revision = null], installations, versions] = await Promise.all([
+        readRevisions(session, [reference]),
+        installationsOf(session, reference),
+        session.execute<{ key: string; version: string }[]>(partitionVersions, [reference]),
+      ]);
+      if (revision === null) throw noComputer(reference);
+      const changed = versions.filter(({ key, version }) => known.get(key) !== version);
+      const hosted = await hostedIn(
+        session,
+        changed.map(({ key }) => key),
+      );
+      const partitions = versions.map((one) => ({ ...one, hosted: hosted.get(one.key) ?? null }));
+      return { reference, revision, installations, partitions };
+    };
+    return inTransaction(this.#orm, read, "repeatable read, read only");
   }
 
   async partitionOf(caller: Caller, key: string): Promise<HostedPartition> {
-    const hosted = (await hostedIn(this.#orm.em.fork(), [key])).get(key);
+    const hosted = (await inSession(this.#orm, (session) => hostedIn(session, [key]))).get(key);
     const isItsInstance = caller.kind === "instance" && hosted?.instance?.reference === caller.subject;
     if (!hosted || !(speaksForComputer(caller, computerOfPartition(key)) || isItsInstance)) throw noPartition(key);
     return hosted;
@@ -200,42 +200,42 @@ const partitionVersions = `
   left join computer.instance root on root.reference = i.root_reference
   where p.computer_reference = ? order by length(p.key), p.key`;
 
-async function readRevisions(em: EntityManager, references: readonly string[]): Promise<(number | null)[]> {
-  const rows = await em.execute<{ reference: string; revision: string }[]>(
-    `select reference, revision from computer.computer where reference in (${marks(references)})`,
-    [...references],
+async function readRevisions(sql: Sql, references: readonly string[]): Promise<(number | null)[]> {
+  const rows = await sql.execute<{ reference: string; revision: string }[]>(
+    "select reference, revision from computer.computer where reference = any(?::text[])",
+    [textArray(references)],
   );
   const revisions = new Map(rows.map(({ reference, revision }) => [reference, Number(revision)]));
   return references.map((reference) => revisions.get(reference) ?? null);
 }
 
-async function installationsOf(em: EntityManager, reference: string): Promise<InstallationRow[]> {
-  const rows = await em.execute<Record<string, unknown>[]>(
-    `select ${installationRows.columns(em, "i")} from computer.installation i where i.computer_reference = ? order by i.created_at`,
+async function installationsOf(sql: Sql, reference: string): Promise<InstallationRow[]> {
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select ${installationRows.columns(sql, "i")} from computer.installation i where i.computer_reference = ? order by i.created_at`,
     [reference],
   );
-  return rows.map((row) => installationRows.read(em, "i", row));
+  return rows.map((row) => installationRows.read(sql, "i", row));
 }
 
-async function hostedIn(em: EntityManager, keys: readonly string[]): Promise<Map<string, HostedPartition>> {
+async function hostedIn(sql: Sql, keys: readonly string[]): Promise<Map<string, HostedPartition>> {
   if (keys.length === 0) return new Map();
-  const rows = await em.execute<Record<string, unknown>[]>(
-    `select ${partitionRows.columns(em, "p")}, ${instanceRows.columns(em, "i")}, ${instanceRows.columns(em, "root")}
+  const reading = sql.execute<Record<string, unknown>[]>(
+    `select ${partitionRows.columns(sql, "p")}, ${instanceRows.columns(sql, "i")}, ${instanceRows.columns(sql, "root")}
      from computer.partition p left join computer.instance i on i.reference = p.instance_reference
-     left join computer.instance root on root.reference = i.root_reference where p.key in (${marks(keys)})`,
-    [...keys],
+     left join computer.instance root on root.reference = i.root_reference where p.key = any(?::text[])`,
+    [textArray(keys)],
   );
-  const shared = await sharedIn(em, keys);
+  const [rows, shared] = await Promise.all([reading, sharedIn(sql, keys)]);
   return new Map(
     rows.map((row) => {
-      const partition = partitionRows.read(em, "p", row);
+      const partition = partitionRows.read(sql, "p", row);
       const isHeld = partition.instanceReference != null;
       return [
         partition.key,
         {
           partition,
-          instance: isHeld ? instanceRows.read(em, "i", row) : null,
-          root: isHeld ? instanceRows.read(em, "root", row) : null,
+          instance: isHeld ? instanceRows.read(sql, "i", row) : null,
+          root: isHeld ? instanceRows.read(sql, "root", row) : null,
           shared: shared.filter((one) => one.partitionKey === partition.key),
         },
       ];
@@ -243,14 +243,12 @@ async function hostedIn(em: EntityManager, keys: readonly string[]): Promise<Map
   );
 }
 
-const marks = (values: readonly unknown[]) => values.map(() => "?").join(", ");
-
-async function sharedIn(em: EntityManager, keys: readonly string[]): Promise<InstanceRow[]> {
-  const rows = await em.execute<Record<string, unknown>[]>(
-    `select ${instanceRows.columns(em, "s")} from computer.instance s
-     where s.partition_key in (${marks(keys)}) and s.is_shared and s.allocation = 'ALLOCATED' and s.requested_state = 'STARTED'
+async function sharedIn(sql: Sql, keys: readonly string[]): Promise<InstanceRow[]> {
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(sql, "s")} from computer.instance s
+     where s.partition_key = any(?::text[]) and s.is_shared and s.allocation = 'ALLOCATED' and s.requested_state = 'STARTED'
      order by s.number`,
-    [...keys],
+    [textArray(keys)],
   );
-  return rows.map((row) => instanceRows.read(em, "s", row));
+  return rows.map((row) => instanceRows.read(sql, "s", row));
 }

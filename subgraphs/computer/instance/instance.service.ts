@@ -8,6 +8,7 @@ import type { Append, EventLog, LoggedEvent } from "../../../common/event-log.js
 import { type Caller, isMember, mayOwn, projectOf } from "../../../common/identity.js";
 import { pagePerParent } from "../../../common/page-per-parent.js";
 import { keyset, type Page } from "../../../common/pagination.js";
+import { inSession } from "../../../common/session.js";
 import { checkReleaseUrl } from "../installation/installation.service.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
 import { noPartition, speaksForInstance, speaksForPartition } from "../partition/partition.service.js";
@@ -55,7 +56,7 @@ export class InstanceService {
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#publications = new Batches((computer, items) =>
-      eventLog.transact(orm, (em, append) => publishConnections(em, append, computer, items)),
+      eventLog.transactSql(orm, (session, append) => publishConnections(session, append, computer, items)),
     );
   }
 
@@ -71,7 +72,7 @@ export class InstanceService {
   async requestPlacement(caller: Caller, request: InstanceRequest): Promise<Placement> {
     checkRequest(request);
     const project = request.requesterPartitionKey == null ? requestingProject(caller, request.project) : null;
-    const unchanged = await unchangedRequest(this.#orm.em.fork(), caller, request, project);
+    const unchanged = await inSession(this.#orm, (session) => unchangedRequest(session, caller, request, project));
     if (unchanged) return unchanged;
     return this.#eventLog.transact(this.#orm, async (em, append) => {
       const place = await this.#placeOf(em, caller, request, project);

@@ -1,4 +1,5 @@
 import type { EntityManager } from "../../../common/database.js";
+import { type Sql, textArray } from "../../../common/session.js";
 import { nextRevision, raisePartitions } from "../revision.js";
 import { instanceRows } from "../rows.js";
 import { InstanceEntity } from "./instance.entity.js";
@@ -8,27 +9,26 @@ import type { InstanceRow } from "./instance.service.js";
 export async function lockInstances(em: EntityManager, references: readonly string[]): Promise<void> {
   if (references.length === 0) return;
   await em.execute(
-    `select reference from computer.instance where reference in (${references.map(() => "?").join(", ")}) order by reference for update`,
-    [...references],
+    "select reference from computer.instance where reference = any(?::text[]) order by reference for update",
+    [textArray(references)],
   );
 }
 
 /** The instances whose partitions these are, by their keys, and shared ones by their references: all locked, in one order. */
 export async function lockInstancesIn(
-  em: EntityManager,
+  sql: Sql,
   keys: readonly string[],
   shared: readonly string[] = [],
 ): Promise<Map<string, InstanceRow>> {
-  const among = (values: readonly string[]) => `(${values.length === 0 ? "null" : values.map(() => "?").join(", ")})`;
-  const rows = await em.execute<Record<string, unknown>[]>(
-    `select ${instanceRows.columns(em, "i")} from computer.instance i where i.allocation = 'ALLOCATED'
-       and (i.partition_key in ${among(keys)} and not i.is_shared or i.reference in ${among(shared)} and i.is_shared)
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(sql, "i")} from computer.instance i where i.allocation = 'ALLOCATED'
+       and (i.partition_key = any(?::text[]) and not i.is_shared or i.reference = any(?::text[]) and i.is_shared)
      order by i.reference for update`,
-    [...keys, ...shared],
+    [textArray(keys), textArray(shared)],
   );
   return new Map(
     rows.map((found) => {
-      const row = instanceRows.read(em, "i", found);
+      const row = instanceRows.read(sql, "i", found);
       return [row.isShared ? row.reference : (row.partitionKey ?? ""), row];
     }),
   );
@@ -61,10 +61,9 @@ export async function lockSharedInstanceIn(
 export async function raiseInstances(em: EntityManager, rows: readonly InstanceRow[]): Promise<void> {
   const shared = rows.filter((row) => row.isShared).map((row) => row.reference);
   if (shared.length > 0) {
-    await em.execute(
-      `update computer.instance set revision = ${nextRevision} where reference in (${shared.map(() => "?").join(", ")})`,
-      shared,
-    );
+    await em.execute(`update computer.instance set revision = ${nextRevision} where reference = any(?::text[])`, [
+      textArray(shared),
+    ]);
   }
   await raisePartitions(em, [...new Set(rows.flatMap((row) => row.partitionKey ?? []))].sort());
 }

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
-import type { EntityManager } from "../../../common/database.js";
 import type { AppError } from "../../../common/errors.js";
 import type { Append } from "../../../common/event-log.js";
 import type { Caller } from "../../../common/identity.js";
+import { type Session, textArray } from "../../../common/session.js";
 import { noPartition, speaksForInstance } from "../partition/partition.service.js";
-import { raisePartitions } from "../revision.js";
+import { raisePartitions, raisingComputer } from "../revision.js";
 import { speaksForComputer } from "../visibility.js";
 import type { InstanceRow } from "./instance.service.js";
 import { lockInstancesIn } from "./lock-instance.js";
@@ -24,14 +24,14 @@ export interface Publication {
  * instance that requested it is then processed again.
  */
 export async function publishConnections(
-  em: EntityManager,
+  session: Session,
   append: Append,
   computer: string,
   publications: readonly Publication[],
 ): Promise<(null | AppError)[]> {
   const keys = [...new Set(publications.map(({ partitionKey }) => partitionKey))];
   const shared = [...new Set(publications.flatMap(({ sharedReference }) => sharedReference ?? []))];
-  const instances = await lockInstancesIn(em, keys, shared);
+  const instances = await lockInstancesIn(session, keys, shared);
   const changed = new Map<string, InstanceRow>();
   const results: (null | AppError)[] = [];
   for (const { caller, partitionKey, parameters, sharedReference } of publications) {
@@ -51,33 +51,30 @@ export async function publishConnections(
       payload: { keys: Object.keys(parameters).slice(0, 50) },
     });
   }
-  if (changed.size > 0) await write(em, computer, [...changed.values()]);
+  if (changed.size > 0) await write(session, computer, [...changed.values()]);
   return results;
 }
 
-async function write(em: EntityManager, computer: string, rows: readonly InstanceRow[]): Promise<void> {
+async function write(session: Session, computer: string, rows: readonly InstanceRow[]): Promise<void> {
   const changes = rows.map(({ reference, connectionParameters, reportedState }) => ({
     reference,
     connection: connectionParameters,
     reported: reportedState,
   }));
-  await em.execute(
+  session.send(
     `update computer.instance i set connection_parameters = change.connection, reported_state = change.reported
      from jsonb_to_recordset(?::jsonb) as change (reference text, connection jsonb, reported text)
      where i.reference = change.reference`,
     [JSON.stringify(changes)],
   );
   const parents = [...new Set(rows.flatMap((row) => row.parentReference ?? []))];
-  const waiting =
-    parents.length === 0
-      ? []
-      : await em.execute<{ partition_key: string }[]>(
-          `select partition_key from computer.instance
-           where reference in (${parents.map(() => "?").join(", ")}) and partition_key is not null`,
-          parents,
-        );
+  if (parents.length === 0) return session.send(raisingComputer, [computer]);
+  const waiting = await session.execute<{ partition_key: string }[]>(
+    "select partition_key from computer.instance where reference = any(?::text[]) and partition_key is not null",
+    [textArray(parents)],
+  );
   await raisePartitions(
-    em,
+    session,
     waiting.map(({ partition_key }) => partition_key),
     [computer],
   );

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import type { EntityManager } from "../../../common/database.js";
 import type { Caller } from "../../../common/identity.js";
+import type { Sql } from "../../../common/session.js";
 import { computerOfPartition } from "../revision.js";
 import { instanceRows, partitionRows } from "../rows.js";
 import { speaksForComputer } from "../visibility.js";
@@ -19,15 +19,15 @@ interface Present extends Placement {
  * so one snapshot. Null sends the request the long way, which also says what is wrong with it.
  */
 export async function unchangedRequest(
-  em: EntityManager,
+  sql: Sql,
   caller: Caller,
   request: InstanceRequest,
   project: string | null,
 ): Promise<Placement | null> {
   const present =
     request.requesterPartitionKey == null
-      ? await presentRoot(em, project ?? "", caller.subject, request.title)
-      : await presentChild(em, caller, request.requesterPartitionKey, request.title);
+      ? await presentRoot(sql, project ?? "", caller.subject, request.title)
+      : await presentChild(sql, caller, request.requesterPartitionKey, request.title);
   return present && isAsRequested(present, request) ? present : null;
 }
 
@@ -43,20 +43,20 @@ function isAsRequested({ instance, forcedState }: Present, request: InstanceRequ
   );
 }
 
-async function presentRoot(em: EntityManager, project: string, owner: string, title: string): Promise<Present | null> {
-  const [found] = await em.execute<Record<string, unknown>[]>(
-    `select ${instanceRows.columns(em, "i")}, ${partitionRows.columns(em, "p")}
+async function presentRoot(sql: Sql, project: string, owner: string, title: string): Promise<Present | null> {
+  const [found] = await sql.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(sql, "i")}, ${partitionRows.columns(sql, "p")}
      from computer.instance i join computer.partition p on p.key = i.partition_key
      where i.project = ? and i.owner = ? and i.title = ? and i.parent_reference is null and i.allocation = 'ALLOCATED'`,
     [project, owner, title],
   );
-  return found ? { ...placementOf(em, found), forcedState: null } : null;
+  return found ? { ...placementOf(sql, found), forcedState: null } : null;
 }
 
 /** A child that another member of the tree requested last is not as requested: it has another requester from now on. */
-async function presentChild(em: EntityManager, caller: Caller, key: string, title: string): Promise<Present | null> {
-  const [found] = await em.execute<Record<string, unknown>[]>(
-    `select ${instanceRows.columns(em, "i")}, ${partitionRows.columns(em, "p")}, root.requested_state as root_state
+async function presentChild(sql: Sql, caller: Caller, key: string, title: string): Promise<Present | null> {
+  const [found] = await sql.execute<Record<string, unknown>[]>(
+    `select ${instanceRows.columns(sql, "i")}, ${partitionRows.columns(sql, "p")}, root.requested_state as root_state
      from computer.instance parent
      join computer.instance root on root.reference = parent.root_reference
      join computer.instance i on i.root_reference = root.reference and i.parent_reference = parent.reference
@@ -66,13 +66,13 @@ async function presentChild(em: EntityManager, caller: Caller, key: string, titl
     [key, title],
   );
   if (!found) return null;
-  const placement = placementOf(em, found);
+  const placement = placementOf(sql, found);
   const isOfParent = caller.kind === "instance" && caller.subject === placement.instance.parentReference;
   if (!speaksForComputer(caller, computerOfPartition(key)) && !isOfParent) return null;
   const rootState = found.root_state as RequestedState;
   return { ...placement, forcedState: rootState === "STARTED" ? null : rootState };
 }
 
-function placementOf(em: EntityManager, found: Record<string, unknown>): Placement {
-  return { instance: instanceRows.read(em, "i", found), partition: partitionRows.read(em, "p", found) };
+function placementOf(sql: Sql, found: Record<string, unknown>): Placement {
+  return { instance: instanceRows.read(sql, "i", found), partition: partitionRows.read(sql, "p", found) };
 }

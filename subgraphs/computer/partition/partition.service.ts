@@ -32,7 +32,7 @@ export class PartitionService {
     this.#orm = orm;
     this.#eventLog = eventLog;
     this.#reports = new Batches((computer, items) =>
-      eventLog.transact(orm, (em, append) => reportPartitions(em, append, computer, items)),
+      eventLog.transactSql(orm, (session, append) => reportPartitions(session, append, computer, items)),
     );
   }
 

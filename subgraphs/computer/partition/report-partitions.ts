@@ -1,10 +1,9 @@
-import type { EntityManager } from "../../../common/database.js";
 import type { AppError } from "../../../common/errors.js";
 import type { Append } from "../../../common/event-log.js";
 import type { Caller } from "../../../common/identity.js";
+import { type Session, textArray } from "../../../common/session.js";
 import type { InstanceRow } from "../instance/instance.service.js";
 import type { ReportedState } from "../instance/instance.state.js";
-import { lockInstancesIn } from "../instance/lock-instance.js";
 import { lockComputer, nextRevision } from "../revision.js";
 import { partitionRows } from "../rows.js";
 import { speaksForComputer } from "../visibility.js";
@@ -35,11 +34,11 @@ const reported: Record<PartitionReport["state"], ReportedState> = {
   error: "ERROR",
 };
 
+type HeldInstance = Pick<InstanceRow, "reference" | "owner" | "reportedState">;
+
 interface Held {
   partition: PartitionRow;
-  instance: InstanceRow;
-  /** What the node reads of it is another now. */
-  isRaised: boolean;
+  instance: HeldInstance;
 }
 
 /**
@@ -47,16 +46,19 @@ interface Held {
  * too late (the partition was freed meanwhile) changes nothing and is no error: the node could do nothing about it.
  */
 export async function reportPartitions(
-  em: EntityManager,
+  session: Session,
   append: Append,
   computer: string,
   reports: readonly PartitionReport[],
 ): Promise<(null | AppError)[]> {
   const keys = [...new Set(reports.map(({ key }) => key))];
-  const instances = await lockInstancesIn(em, keys);
-  const isThere = await lockComputer(em, computer);
-  const partitions = isThere ? await partitionsOf(em, keys) : new Map<string, PartitionRow>();
-  const held = new Map<string, Held>();
+  // Sent together, and carried out one after the other: the partitions are read once their computer is locked.
+  const [instances, , partitions] = await Promise.all([
+    lockedInstances(session, keys),
+    lockComputer(session, computer),
+    partitionsOf(session, keys),
+  ]);
+  const changed = new Map<string, Held>();
   const results: (null | AppError)[] = [];
   for (const report of reports) {
     const { caller, key } = report;
@@ -65,46 +67,55 @@ export async function reportPartitions(
     const speaks = speaksForComputer(caller, computer) || speaksForInstance(caller, instance?.reference);
     results.push(speaks && partition ? null : noPartition(key));
     if (!speaks || !partition || !instance) continue;
-    const one = held.get(key) ?? { partition, instance, isRaised: false };
-    await take(one, report, append);
-    held.set(key, one);
+    const isChanged = await take({ partition, instance }, report, append);
+    if (isChanged) changed.set(key, { partition, instance });
   }
-  await write(em, computer, [...held.values()]);
+  if (changed.size > 0) write(session, computer, [...changed.values()]);
   return results;
 }
 
-async function take(held: Held, report: PartitionReport, append: Append): Promise<void> {
-  const { partition, instance } = held;
+/** Whether anything is another now than was said before: then the node, which reads it as `_access_status`, has to see it. */
+async function take({ partition, instance }: Held, report: PartitionReport, append: Append): Promise<boolean> {
   const { caller, key, state, message } = report;
   const from = partition.state;
   const to = nextPartitionState(from, triggers[state]);
-  if (to === null) return;
-  // The node reads its own last report as `_access_status`, so it has to see the new one at its next poll.
-  if (from !== to || (partition.message ?? null) !== message) held.isRaised = true;
+  if (to === null) return false;
+  const isChanged = from !== to || partition.message !== message || instance.reportedState !== reported[state];
   partition.message = message;
   instance.reportedState = reported[state];
   const subject = { key, project: partition.project, owner: instance.owner, instance: instance.reference };
-  if (from === to) return append(partitionReported(subject, to, caller.subject, message));
-  partition.state = to;
-  partition.stateSince = new Date();
-  await append(partitionStateChanged(subject, from, to, caller.subject, message));
+  if (from === to) await append(partitionReported(subject, to, caller.subject, message));
+  else {
+    partition.state = to;
+    partition.stateSince = new Date();
+    await append(partitionStateChanged(subject, from, to, caller.subject, message));
+  }
+  return isChanged;
 }
 
-async function partitionsOf(em: EntityManager, keys: readonly string[]): Promise<Map<string, PartitionRow>> {
-  const rows = await em.execute<Record<string, unknown>[]>(
-    `select ${partitionRows.columns(em, "p")} from computer.partition p where p.key in (${keys.map(() => "?").join(", ")})`,
-    [...keys],
+async function lockedInstances(session: Session, keys: readonly string[]): Promise<Map<string, HeldInstance>> {
+  const rows = await session.execute<(HeldInstance & { key: string })[]>(
+    `select partition_key as key, reference, owner, reported_state as "reportedState" from computer.instance
+     where partition_key = any(?::text[]) and allocation = 'ALLOCATED' and not is_shared order by reference for update`,
+    [textArray(keys)],
+  );
+  return new Map(rows.map((row) => [row.key, row]));
+}
+
+async function partitionsOf(session: Session, keys: readonly string[]): Promise<Map<string, PartitionRow>> {
+  const rows = await session.execute(
+    `select ${partitionRows.columns(session, "p")} from computer.partition p where p.key = any(?::text[])`,
+    [textArray(keys)],
   );
   return new Map(
     rows.map((row) => {
-      const partition = partitionRows.read(em, "p", row);
+      const partition = partitionRows.read(session, "p", row);
       return [partition.key, partition];
     }),
   );
 }
 
-async function write(em: EntityManager, computer: string, held: readonly Held[]): Promise<void> {
-  if (held.length === 0) return;
+function write(session: Session, computer: string, held: readonly Held[]): void {
   const changes = held.map(({ partition, instance }) => ({
     key: partition.key,
     state: partition.state,
@@ -113,15 +124,16 @@ async function write(em: EntityManager, computer: string, held: readonly Held[])
     instance: instance.reference,
     reported: instance.reportedState,
   }));
-  await em.execute(
+  session.send(
     `with change as (
        select * from jsonb_to_recordset(?::jsonb) as c
          (key text, state text, since timestamptz, message text, instance text, reported text)),
-     raised as (update computer.computer set revision = ${nextRevision} where reference = ? and ?),
+     raised as (update computer.computer set revision = ${nextRevision} where reference = ?),
      instances as (
-       update computer.instance i set reported_state = change.reported from change where i.reference = change.instance)
+       update computer.instance i set reported_state = change.reported from change
+       where i.reference = change.instance and i.reported_state <> change.reported)
      update computer.partition p set state = change.state, state_since = change.since, message = change.message
      from change where p.key = change.key`,
-    [JSON.stringify(changes), computer, held.some(({ isRaised }) => isRaised)],
+    [JSON.stringify(changes), computer],
   );
 }

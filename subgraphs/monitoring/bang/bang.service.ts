@@ -6,6 +6,7 @@ import { AppError } from "../../../common/errors.js";
 import type { EventLog } from "../../../common/event-log.js";
 import { type Caller, mayOwn } from "../../../common/identity.js";
 import { keyset, type Page } from "../../../common/pagination.js";
+import { textArray } from "../../../common/session.js";
 import { computerOf, type HealthService, maySee, maySeeComputer } from "../health/health.service.js";
 import { BangEntity } from "./bang.entity.js";
 
@@ -130,9 +131,9 @@ export class BangService {
     const em = this.#orm.em.fork();
     const latest = await em.execute<{ id: string }[]>(
       `select distinct on (computer_reference) id from monitoring.bang
-       where scope = 'COMPUTER' and computer_reference in (${references.map(() => "?").join(", ")})
+       where scope = 'COMPUTER' and computer_reference = any(?::text[])
        order by computer_reference, sequence desc`,
-      [...references],
+      [textArray(references)],
     );
     const rows = await em.find(BangEntity, {
       $and: [{ id: { $in: latest.map(({ id }) => id) } }, visibleBangs(caller)],

@@ -1,8 +1,9 @@
-import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import type { EntityManager } from "../../../common/database.js";
 import type { LoggedEvent } from "../../../common/event-log.js";
 import { type Caller, isMember, mayReadAll } from "../../../common/identity.js";
+import { Rows } from "../../../common/rows.js";
+import { textArray } from "../../../common/session.js";
 import {
   applyHealthEvent,
   type HealthEvent,
@@ -42,8 +43,7 @@ export class HealthService {
 
   /** Without regard to who asks: the callers' rights are checked by whoever uses it. */
   async currentHealth(em: EntityManager, keys: readonly string[]): Promise<Map<string, PartitionHealth>> {
-    const rows = await em.find(PartitionHealthEntity, { key: { $in: [...keys] } });
-    const known = new Map<string, PartitionHealth>(rows.map((row) => [row.key, toHealth(row)]));
+    const known = await projectedHealth(em, keys);
     const oldest = keys.reduce(
       (least, key) => Math.min(least, known.get(key)?.appliedPosition ?? 0),
       Number.MAX_SAFE_INTEGER,
@@ -120,8 +120,7 @@ async function projectComputer(em: EntityManager, event: LoggedEvent): Promise<v
 /** In order, and each partition is read and written once however many of the events are about it. */
 async function projectPartitions(em: EntityManager, events: readonly LoggedEvent[]): Promise<void> {
   if (events.length === 0) return;
-  const rows = await em.find(PartitionHealthEntity, { key: { $in: events.map(({ subject }) => subject) } });
-  const known = new Map(rows.map((row) => [row.key, toHealth(row)]));
+  const known = await projectedHealth(em, new Set(events.map(({ subject }) => subject)));
   const changed = new Set<string>();
   for (const event of events) {
     const health = applyHealthEvent(known.get(event.subject) ?? null, event);
@@ -130,7 +129,33 @@ async function projectPartitions(em: EntityManager, events: readonly LoggedEvent
     changed.add(event.subject);
   }
   const written = [...changed].flatMap((key) => known.get(key) ?? []);
-  if (written.length > 0) await em.upsertMany(PartitionHealthEntity, written);
+  if (written.length === 0) return;
+  await em.execute(
+    `insert into monitoring.partition_health
+       (key, project, owner, instance_reference, health, since, message, applied_position)
+     select key, project, owner, "instanceReference", health, since, message, "appliedPosition"
+     from jsonb_to_recordset(?::jsonb) as h (key text, project text, owner text, "instanceReference" text, health text,
+       since timestamptz, message text, "appliedPosition" bigint)
+     on conflict (key) do update set project = excluded.project, owner = excluded.owner,
+       instance_reference = excluded.instance_reference, health = excluded.health, since = excluded.since,
+       message = excluded.message, applied_position = excluded.applied_position`,
+    [JSON.stringify(written)],
+  );
+}
+
+const healthRows = new Rows(PartitionHealthEntity);
+
+async function projectedHealth(em: EntityManager, keys: Iterable<string>): Promise<Map<string, PartitionHealth>> {
+  const rows = await em.execute<Record<string, unknown>[]>(
+    `select ${healthRows.columns(em, "h")} from monitoring.partition_health h where h.key = any(?::text[])`,
+    [textArray(keys)],
+  );
+  return new Map(
+    rows.map((row) => {
+      const health = healthRows.read(em, "h", row) as PartitionHealth;
+      return [health.key, health];
+    }),
+  );
 }
 
 function toComputer(event: HealthEvent): KnownComputer {
@@ -146,26 +171,12 @@ async function readEvents(
   after: number,
 ): Promise<HealthEvent[]> {
   if (subjects.length === 0) return [];
-  const marks = (values: readonly string[]) => values.map(() => "?").join(", ");
   const rows = await em.execute<(Omit<HealthEvent, "position" | "at"> & { position: string; at: string })[]>(
     `select position, at, kind, subject, project, cause, payload from event_log.event
-     where subject in (${marks(subjects)}) and kind in (${marks(kinds)}) and position > ? order by position`,
-    [...subjects, ...kinds, after],
+     where subject = any(?::text[]) and kind = any(?::text[]) and position > ? order by position`,
+    [textArray(subjects), textArray(kinds), after],
   );
   return rows.map((row) => ({ ...row, position: Number(row.position), at: new Date(row.at) }));
-}
-
-function toHealth(row: InferEntity<typeof PartitionHealthEntity>): PartitionHealth {
-  return {
-    key: row.key,
-    project: row.project,
-    owner: row.owner ?? null,
-    instanceReference: row.instanceReference ?? null,
-    health: row.health,
-    since: row.since,
-    message: row.message ?? null,
-    appliedPosition: row.appliedPosition,
-  };
 }
 
 export function computerOf(partitionKey: string): string {
