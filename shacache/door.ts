@@ -47,7 +47,8 @@ async function answer(
     // A client that left waits for no answer, and an upload that broke off is no fault of ours.
     if (request.destroyed && !request.complete) return void response.destroy();
     const appError = toAppError(error);
-    if (appError.httpStatus >= 500) {
+    // A quota that is used up has a status of its own among the server's, and is the caller's business.
+    if (appError.httpStatus >= 500 && appError.code !== "QUOTA_EXCEEDED") {
       log.error(
         { err: appError.cause ?? appError, requestId, target: publicTarget(request) },
         "a Shacache call failed",

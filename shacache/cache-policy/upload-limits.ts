@@ -39,12 +39,22 @@ export class UploadLimits {
     return policy;
   }
 
-  /** Before the first byte is read. PAYLOAD_TOO_LARGE or QUOTA_EXCEEDED. Returns how large the blob may be. */
+  /**
+   * Before the first byte is read. PAYLOAD_TOO_LARGE or QUOTA_EXCEEDED. Returns how large the blob may be. What may be here
+   * already, by its size, takes nothing of the quota: whether it is shows at its last byte, and `admitBytes` has the last word.
+   */
   async admitBlob(project: string, sizeBytes: number, mostBytes: number): Promise<number> {
     const { maxBlobBytes, quotaBytes } = await this.admitRequest(project);
     const most = Math.min(mostBytes, maxBlobBytes ?? mostBytes);
     if (sizeBytes > most) throw new AppError("PAYLOAD_TOO_LARGE", `A blob has up to ${most} bytes.`);
-    if (quotaBytes != null) await checkQuota(this.#orm.em.fork(), project, quotaBytes, sizeBytes);
+    if (quotaBytes == null) return most;
+    const em = this.#orm.em.fork();
+    await checkQuota(em, project, quotaBytes, sizeBytes).catch(async (refusal) => {
+      const [known] = await em.execute<object[]>("select 1 from shacache.artifact where size_bytes = ? limit 1", [
+        sizeBytes,
+      ]);
+      if (!known) throw refusal;
+    });
     return most;
   }
 

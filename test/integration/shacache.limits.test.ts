@@ -3,9 +3,10 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { adminToken } from "../support/database.js";
 import { openShacacheFixture, type ShacacheFixture, stores } from "../support/shacache-fixture.js";
+import { testLog } from "../support/test-log.js";
 import { waitFor } from "../support/wait-for.js";
 
 const digestOf = (bytes: Buffer) => createHash("sha512").update(bytes).digest("hex");
@@ -190,6 +191,7 @@ for (const { store, isSkipped } of stores) {
         const { status, body, headers } = await cache.upload(bytes);
         return { status, text: body.toString(), retryAfter: headers["retry-after"] };
       };
+      const logged = vi.spyOn(testLog, "error");
       await set("maxBlobBytes: 100000");
       expect(await refusal(randomBytes(8 * mebibyte))).toMatchObject({
         status: 413,
@@ -208,7 +210,12 @@ for (const { store, isSkipped } of stores) {
         const statuses = await Promise.all(Array.from({ length: 4 }, () => cache.upload(randomBytes(60_000))));
         expect(statuses.map(({ status }) => status).filter((status) => status === 507)).toHaveLength(4);
       });
-      expect((await cache.upload(fitting)).status, "what is there already").toBe(507);
+      expect((await cache.upload(fitting)).status, "what is there already").toBe(201);
+      await nothingMore(async () => {
+        expect((await cache.upload(randomBytes(fitting.length))).status, "another one of its size").toBe(507);
+      });
+      // A refusal is the caller's business, and no failure of ours.
+      expect(logged).not.toHaveBeenCalled();
       await set("quotaBytes: null, uploadsPerMinute: 2");
       const statuses = [await refusal(randomBytes(10)), await refusal(randomBytes(10)), await refusal(randomBytes(10))];
       expect(statuses.map(({ status }) => status)).toEqual([201, 201, 429]);
