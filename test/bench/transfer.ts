@@ -5,7 +5,8 @@ import net from "node:net";
  * own and says `Connection: close`, as the real cache client does, unless it is on a kept one.
  */
 
-const blockBytes = 1024 * 1024;
+/** What is read is thrown away, so it goes over and over into the same memory: the client allocates nothing for it. */
+const block = Buffer.allocUnsafeSlow(1024 * 1024);
 
 export interface Target {
   url: string;
@@ -33,9 +34,8 @@ export function download(target: Target, sizeBytes: number | null): Promise<void
     const socket = net.connect({
       host: hostname,
       port: Number(port),
-      // One buffer that is written over and over: the client allocates nothing for what it reads.
       onread: {
-        buffer: Buffer.allocUnsafe(blockBytes),
+        buffer: block,
         callback: (count: number, buffer: Uint8Array) => {
           received += count;
           if (bodyAt === -1) {
