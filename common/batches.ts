@@ -6,7 +6,7 @@ interface Waiting<Item, Result> {
   reject: (error: unknown) => void;
 }
 
-const maxBatch = 200;
+const defaultMaxBatch = 200;
 const maxWaiting = 10_000;
 
 /**
@@ -16,12 +16,17 @@ const maxWaiting = 10_000;
  */
 export class Batches<Item, Result> {
   readonly #run: (subject: string, items: readonly Item[]) => Promise<readonly (Result | AppError)[]>;
+  readonly #maxBatch: number;
   /** Present while a batch of the subject is under way. */
   readonly #waiting = new Map<string, Waiting<Item, Result>[]>();
 
   /** `run` answers each item by its place, with an error for one that is refused; when it throws, all of them have failed. */
-  constructor(run: (subject: string, items: readonly Item[]) => Promise<readonly (Result | AppError)[]>) {
+  constructor(
+    run: (subject: string, items: readonly Item[]) => Promise<readonly (Result | AppError)[]>,
+    maxBatch = defaultMaxBatch,
+  ) {
     this.#run = run;
+    this.#maxBatch = maxBatch;
   }
 
   submit(subject: string, item: Item): Promise<Result> {
@@ -37,7 +42,7 @@ export class Batches<Item, Result> {
   }
 
   async #runAll(subject: string, first: Waiting<Item, Result>[]): Promise<void> {
-    for (let batch = first; batch.length > 0; batch = this.#waiting.get(subject)?.splice(0, maxBatch) ?? []) {
+    for (let batch = first; batch.length > 0; batch = this.#waiting.get(subject)?.splice(0, this.#maxBatch) ?? []) {
       try {
         const results = await this.#run(
           subject,

@@ -1,11 +1,14 @@
 import { createHash } from "node:crypto";
 import { type InferEntity, raw } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
-import { AppError } from "../../common/errors.js";
-import type { EventLog } from "../../common/event-log.js";
+import { commandInProgress } from "../../common/audit.js";
+import { Batches } from "../../common/batches.js";
+import { AppError, toAppError } from "../../common/errors.js";
+import type { EventLog, NewEvent } from "../../common/event-log.js";
 import { type Caller, mainProject, mayOwn } from "../../common/identity.js";
 import { pagePerParent } from "../../common/page-per-parent.js";
 import { keyset, type Page } from "../../common/pagination.js";
+import { inSession, textArray } from "../../common/session.js";
 import { anonymous, projectOfWriter } from "../artifact/artifact.service.js";
 import type { CachePolicyRow } from "../cache-policy/cache-policy.service.js";
 import type { UploadLimits } from "../cache-policy/upload-limits.js";
@@ -23,7 +26,23 @@ export type DirectoryEntryRow = InferEntity<typeof DirectoryEntryEntity>;
 const maxEntriesPerRead = 100;
 const maxBytesPerRead = 4 * 1024 * 1024;
 const maxKeyLength = 8_192;
+/** So many keys are read by one statement, which bounds what their entries take in memory. */
+const maxKeysPerStatement = 8;
+const maxEntriesPerTransaction = 32;
 const recordedAtOnce = 100;
+
+/** An entry on its way into the index. */
+interface NewEntry {
+  id: string;
+  key: string;
+  body: string;
+  sha512: string | null;
+  releaseUrl: string | null;
+  isSigned: boolean;
+  createdBy: string;
+  project: string;
+  event: NewEvent;
+}
 
 export class DirectoryEntryService {
   readonly #orm: MikroORM;
@@ -31,6 +50,9 @@ export class DirectoryEntryService {
   readonly #certificates: TrustedCertificateService;
   readonly #limits: UploadLimits;
   readonly #records: EntryRecords;
+  /** What comes while others are read or written goes with the next ones: entries that come at once cost one another little. */
+  readonly #reads = new Batches<string, string | null>((_, keys) => this.#readAll(keys), maxKeysPerStatement);
+  readonly #writes = new Batches<NewEntry, null>((_, entries) => this.#appendAll(entries), maxEntriesPerTransaction);
 
   constructor(
     orm: MikroORM,
@@ -69,36 +91,79 @@ export class DirectoryEntryService {
     const [metadata, signature] = parsePair(body);
     const { sha512, releaseUrl } = readMetadata(metadata);
     const id = idOf(key, body);
-    const [present] = await this.#orm.em.fork().execute<{ is_there: boolean; sequence: string; now: Date }[]>(
-      `select exists (select 1 from shacache.directory_entry where id = ?) as is_there,
-           nextval('shacache.entry_number') as sequence, now() as now`,
-      [id],
-    );
-    const sequence = Number(present?.sequence);
-    const createdAt = new Date(present?.now ?? Date.now());
+    const event = {
+      kind: "DirectoryEntryStored",
+      subject: id.slice(0, 128),
+      project,
+      actor: createdBy,
+      payload: { key: key.slice(0, 500) },
+      command: commandInProgress(),
+    };
+    const isSigned = signature.trim() !== "";
+    await this.#writes.submit("", { id, key, body, sha512, releaseUrl, isSigned, createdBy, project, event });
+    return sha512;
+  }
+
+  /** One transaction for all of them. An entry whose record the store did not take is not entered; the others are. */
+  async #appendAll(entries: readonly NewEntry[]): Promise<(AppError | null)[]> {
+    const distinct = new Map(entries.toReversed().map((entry) => [entry.id, entry]));
+    const numbered = await this.#number([...distinct.values()].toReversed());
+    const failures = new Map<string, AppError>();
     // The store knows an entry before the index does: what the index has, it can be given again.
-    if (!present?.is_there)
-      await this.#records.put({ id, key, body, createdAt, createdBy, project, sequence, isPinned: false });
-    await this.#eventLog.transact(this.#orm, async (em, append) => {
-      // Holds the blob against a collection that is about to remove it: whichever comes second sees what the first did.
-      if (sha512 !== null)
-        await em.execute("update shacache.artifact set renewed_at = now() where sha512 = ?", [sha512]);
-      const inserted = await em.execute<{ id: string }[]>(
+    await Promise.all(
+      numbered.map(async ({ isThere, ...row }) => {
+        if (isThere) return;
+        await this.#records.put({ ...row, isPinned: false }).catch((error) => failures.set(row.id, toAppError(error)));
+      }),
+    );
+    await this.#enter(numbered.filter(({ id }) => !failures.has(id)));
+    return entries.map(({ id }) => failures.get(id) ?? null);
+  }
+
+  /** Gives each its place, in their order, and says which are there already. */
+  async #number(entries: readonly NewEntry[]) {
+    const found = await inSession(this.#orm, (session) =>
+      session.execute<{ is_there: boolean; sequence: string; now: Date }[]>(
+        `select exists (select 1 from shacache.directory_entry where id = asked.id) as is_there,
+           nextval('shacache.entry_number') as sequence, now() as now
+         from unnest(?::text[]) with ordinality as asked (id, place) order by place`,
+        [textArray(entries.map(({ id }) => id))],
+      ),
+    );
+    const rows = found.toSorted((a, b) => Number(a.sequence) - Number(b.sequence));
+    return entries.map((entry, index) => ({
+      ...entry,
+      isThere: found[index]?.is_there ?? false,
+      sequence: Number(rows[index]?.sequence),
+      createdAt: new Date(rows[index]?.now ?? Date.now()),
+    }));
+  }
+
+  async #enter(entries: readonly (NewEntry & { sequence: number; createdAt: Date })[]): Promise<void> {
+    const digests = entries.flatMap(({ sha512 }) => sha512 ?? []);
+    const rows = entries.map(({ event, ...row }) => row);
+    await this.#eventLog.transactSql(this.#orm, async (session, append) => {
+      // Holds the blobs against a collection that is about to remove one: whichever comes second sees what the first did.
+      // In one order everywhere, so that two processes do not wait for one another.
+      if (digests.length > 0)
+        session.send(
+          `update shacache.artifact set renewed_at = now() from (
+             select sha512 from shacache.artifact where sha512 = any(?::text[]) order by sha512 for update) as held
+           where artifact.sha512 = held.sha512`,
+          [textArray(digests)],
+        );
+      const inserted = await session.execute<{ id: string }[]>(
         `insert into shacache.directory_entry
            (id, key, body, sha512, release_url, is_signed, created_at, sequence, created_by, project, is_recorded)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, true) on conflict (id) do nothing returning id`,
-        [id, key, body, sha512, releaseUrl, signature.trim() !== "", createdAt, sequence, createdBy, project],
+         select id, key, body, sha512, "releaseUrl", "isSigned", "createdAt", sequence, "createdBy", project, true
+         from jsonb_to_recordset(?::jsonb) as entry (id text, key text, body text, sha512 text, "releaseUrl" text,
+           "isSigned" boolean, "createdAt" timestamptz, sequence bigint, "createdBy" text, project text)
+         order by id on conflict (id) do nothing returning id`,
+        [JSON.stringify(rows)],
       );
-      if (inserted.length === 0) return;
-      await append({
-        kind: "DirectoryEntryStored",
-        subject: id.slice(0, 128),
-        project,
-        actor: createdBy,
-        payload: { key: key.slice(0, 500) },
-      });
+      const isNew = new Set(inserted.map(({ id }) => id));
+      await append(...entries.filter(({ id }) => isNew.has(id)).map(({ event }) => event));
     });
-    return sha512;
   }
 
   async #requireTrust({ project, untrustedEntries }: CachePolicyRow, body: string): Promise<void> {
@@ -125,16 +190,24 @@ export class DirectoryEntryService {
   }
 
   /** The stored bodies joined as they came, newest first; null for a key that was never put. */
-  async read(key: string): Promise<string | null> {
-    const rows = await this.#orm.em.fork().execute<{ body: string }[]>(
-      `select body from (
-         select body, sequence, sum(octet_length(body)) over (order by sequence desc) as bytes from (
-           select body, sequence from shacache.directory_entry where md5(key) = md5(?) and key = ?
-           order by sequence desc limit ${maxEntriesPerRead}) as newest) as summed
-       where bytes <= ${maxBytesPerRead} order by sequence desc`,
-      [key, key],
+  read(key: string): Promise<string | null> {
+    return this.#reads.submit("", key);
+  }
+
+  async #readAll(keys: readonly string[]): Promise<(string | null)[]> {
+    const rows = await inSession(this.#orm, (session) =>
+      session.execute<{ list: string | null }[]>(
+        `select (
+           select '[' || string_agg(body, ', ' order by sequence desc) || ']' from (
+             select body, sequence, sum(octet_length(body)) over (order by sequence desc) as bytes from (
+               select body, sequence from shacache.directory_entry where md5(key) = md5(asked.key) and key = asked.key
+               order by sequence desc limit ${maxEntriesPerRead}) as newest) as summed
+           where bytes <= ${maxBytesPerRead}) as list
+         from unnest(?::text[]) with ordinality as asked (key, place) order by place`,
+        [textArray(keys)],
+      ),
     );
-    return rows.length === 0 ? null : `[${rows.map((row) => row.body).join(", ")}]`;
+    return rows.map(({ list }) => list);
   }
 
   /** Who signed it, by what its project trusts now: null where it trusts nothing, and where none of that did. */

@@ -29,10 +29,12 @@ export function readMetadata(metadata: string): { sha512: string | null; release
   const { sha512, software_url: url } = value ?? {};
   return {
     sha512: typeof sha512 === "string" && sha512Pattern.test(sha512) ? sha512 : null,
-    // The database takes no NUL.
-    releaseUrl: typeof url === "string" && url.length <= maxReleaseUrlLength && !url.includes("\0") ? url : null,
+    releaseUrl: typeof url === "string" && url.length <= maxReleaseUrlLength && isStorable(url) ? url : null,
   };
 }
+
+/** The database takes no NUL, and no half of a pair of surrogates. */
+const isStorable = (text: string) => !text.includes("\0") && text.isWellFormed();
 
 /** An identical PUT is the same entry, and a long key still fits an index. */
 export function idOf(key: string, body: string): string {

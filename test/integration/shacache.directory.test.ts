@@ -1,6 +1,9 @@
 import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Caller } from "../../common/identity.js";
+import { adminToken } from "../support/database.js";
 import { person } from "../support/services.js";
 import { openShacacheFixture, type ShacacheFixture } from "../support/shacache-fixture.js";
 import { createSigningKey, type SigningKey } from "../support/signing-key.js";
@@ -90,6 +93,50 @@ describe("entries", () => {
     const answered = (await read("many")).map(([text]) => Number(text));
     expect(answered.length).toBe(100);
     expect(Math.min(...answered)).toBeGreaterThanOrEqual(400);
+  });
+
+  test("of entries put at once each is entered, and recorded as the command of its own request", async () => {
+    const ids = Array.from({ length: 40 }, (_, number) => `at-once-${number}`);
+    const token = { authorization: `Bearer ${adminToken}` };
+    const put = (id: string) =>
+      cache.raw("PUT", `/shadir/${id}`, Buffer.from('["{}", ""]'), { ...token, "x-request-id": id });
+    const answers = await Promise.all(ids.map(put));
+    expect(answers.map(({ status }) => status)).toEqual(Array(40).fill(201));
+    const again = await Promise.all(ids.map(put));
+    expect(again.map(({ status }) => status)).toEqual(Array(40).fill(201));
+    const recorded = await cache.rows<{ request_id: string; key: string }>(
+      `select request_id, entry.key from event_log.audit_record join shacache.directory_entry as entry
+         on left(entry.id, 128) = target and entry.key = request_id
+       where request_id like 'at-once-%' order by entry.sequence`,
+    );
+    expect(recorded.map(({ request_id }) => request_id).toSorted()).toEqual(ids.toSorted());
+    expect(await Promise.all(ids.map(read))).toEqual(Array(40).fill([["{}", ""]]));
+  });
+
+  test("an entry that the store does not take is refused alone, others put at the same time are kept", async () => {
+    const bodies = Array.from({ length: 24 }, (_, number) => JSON.stringify([`{"store":${number}}`, ""]));
+    const [lost = ""] = bodies;
+    const place = path.join(cache.folder, "records", "entries");
+    mkdirSync(place, { recursive: true });
+    // Where its record's folder would be made there is a file.
+    const prefix = createHash("sha512").update(lost).digest("hex").slice(0, 2);
+    const others = bodies.filter((body) => createHash("sha512").update(body).digest("hex").slice(0, 2) !== prefix);
+    rmSync(path.join(place, prefix), { recursive: true, force: true });
+    writeFileSync(path.join(place, prefix), "");
+    const answers = await Promise.all([lost, ...others].map((body) => cache.put("store", body)));
+    expect(answers[0]?.status).toBeGreaterThanOrEqual(500);
+    expect(answers.slice(1).map(({ status }) => status)).toEqual(others.map(() => 201));
+    expect((await read("store")).map((pair) => JSON.stringify(pair)).toSorted()).toEqual(others.toSorted());
+    rmSync(path.join(place, prefix));
+    expect((await cache.put("store", lost)).status).toBe(201);
+  });
+
+  test("what no database holds in the text of one entry keeps neither it nor others put at the same time away", async () => {
+    const metadata = [String.raw`{"software_url":"\ud800"}`, String.raw`{"software_url":"\u0000"}`, "{}"];
+    const bodies = metadata.map((text) => JSON.stringify([text, ""]));
+    const answers = await Promise.all(bodies.map((body) => cache.put("texts", body)));
+    expect(answers.map(({ status }) => status)).toEqual([201, 201, 201]);
+    expect((await read("texts")).length).toBe(3);
   });
 
   test("a read is bounded in bytes too", async () => {
