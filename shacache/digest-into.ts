@@ -1,9 +1,11 @@
+import { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { AppError } from "../common/errors.js";
 import type { ReceivedBytes, ReceiveOptions } from "./blob-store.js";
 import { chunkBytes, newChunkKey, tagOf } from "./chunk-digests.js";
 import { Gate } from "./gate.js";
 import { beginHashing } from "./hashing.js";
+import { release } from "./release.js";
 
 /**
  * Takes a chunk to the store. Begun in the order of the chunks, a few of them at once. The buffer is its own until the
@@ -24,7 +26,15 @@ const keptChunks: Buffer[] = [];
  * answers the client drains it first.
  */
 export function digestInto(stream: Readable, options: ReceiveOptions, sink: ChunkSink): Promise<ReceivedBytes> {
-  return uploads.pass(() => digest(stream.iterator({ destroyOnReturn: false }), options, sink));
+  const pieces = stream.iterator({ destroyOnReturn: false });
+  return uploads.pass(() => digest(stream instanceof IncomingMessage ? releasing(pieces) : pieces, options, sink));
+}
+
+async function* releasing(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const piece of pieces) {
+    yield piece;
+    release(piece);
+  }
 }
 
 /** The same for pieces that are good until the next one is asked for. */
