@@ -133,6 +133,7 @@ function answerObserved(options: DoorOptions, request: http.IncomingMessage, res
       const isStream = String(response.getHeader("content-type")).startsWith("text/event-stream");
       if (!isStream) requestSeconds.observe({ door, method, status }, ms / 1000);
       endSpan(status);
+      if (!log.isLevelEnabled("debug")) return;
       log.debug(
         { requestId, method, target: publicTarget(request), status, ms: Math.round(ms) },
         `the ${door} door answered`,

@@ -60,6 +60,11 @@ export interface BlobStore {
   /** All of a small object, in memory of its own: fewer bytes where it is shorter. */
   read(location: string, sizeBytes: number): Promise<Buffer | null>;
   stat(location: string): Promise<{ sizeBytes: number } | null>;
+  /**
+   * Told at once: what differs whenever the bytes at a location were written, moved or removed since. Null where there are
+   * none; undefined where the store cannot tell.
+   */
+  stampOf(location: string): string | null | undefined;
   /** An address under which anybody reads the bytes from the store itself for so long; null where the store takes no clients. */
   directUrl(location: string, termSeconds: number): Promise<string | null>;
   /** Idempotent. */

@@ -7,6 +7,7 @@ import { parseRange } from "./byte-range.js";
 import { digestIn, evaluate, isOnlyIfCached, rangeOf, representationOf, validatorsOf } from "./representation.js";
 import { announcedBytes, watchBody } from "./request-body.js";
 import type { Exchange, Routes } from "./routes.js";
+import type { VerifiedBlob } from "./verified-read.js";
 
 /** A reader that takes nothing for so long is gone. The real client gives up after a minute of silence itself. */
 const readStallMs = 120_000;
@@ -60,7 +61,7 @@ async function* afterHead(response: ServerResponse, chunks: AsyncIterable<Buffer
   yield* chunks;
 }
 
-type OpenRange = (range?: ByteRange) => Promise<{ chunks: AsyncIterable<Buffer>; close(): Promise<void> } | null>;
+type OpenRange = (range?: ByteRange) => Promise<VerifiedBlob | null>;
 
 async function send(exchange: Exchange, sha512: string, sizeBytes: number | null, open: OpenRange): Promise<void> {
   const { request, response, services, caller, isPublic } = exchange;
@@ -90,7 +91,7 @@ async function send(exchange: Exchange, sha512: string, sizeBytes: number | null
 /** True when the client has taken all. A chunk's memory is used again when the next one is asked for, so each is waited for. */
 async function sendChunks(
   response: ServerResponse,
-  chunks: AsyncIterable<Buffer>,
+  chunks: VerifiedBlob["chunks"],
   sizeBytes: number | null,
 ): Promise<boolean> {
   let sentBytes = 0;

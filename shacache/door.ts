@@ -40,7 +40,6 @@ async function answer(
 ): Promise<void> {
   const { services, log } = options;
   const requestId = requestIdOf(request.headers["x-request-id"]);
-  response.setHeader("x-request-id", requestId);
   try {
     await route(request, response, services, options, options.audit, requestId);
   } catch (error) {

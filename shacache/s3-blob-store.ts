@@ -17,6 +17,7 @@ import {
   type StoredObject,
 } from "./blob-store.js";
 import { digestInto } from "./digest-into.js";
+import { release } from "./release.js";
 import { S3RecordStore } from "./s3-record-store.js";
 import { S3Upload } from "./s3-upload.js";
 
@@ -157,6 +158,10 @@ class S3BlobStore implements BlobStore {
     }
   }
 
+  stampOf(): undefined {
+    return undefined;
+  }
+
   /** Signed for the endpoint as clients reach it, because the host is part of what is signed. */
   async directUrl(location: string, termSeconds: number): Promise<string | null> {
     try {
@@ -282,6 +287,7 @@ class WindowedReader implements OpenBlob {
         for await (const piece of this.#window as AsyncIterable<Buffer>) {
           this.#position += piece.length;
           yield piece;
+          release(piece);
         }
         if (this.#position > this.#end || this.#position === from || this.#isClosed) return;
         await this.#nextWindow();

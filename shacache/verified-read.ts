@@ -1,27 +1,17 @@
 import type { BlobStore, ByteRange, OpenBlob } from "./blob-store.js";
-import { type ChunkDigests, chunkBytes, isIntact } from "./chunk-digests.js";
+import { chunkBytes, isIntact } from "./chunk-digests.js";
 import { keepSlot, takeSlot } from "./chunk-slots.js";
+import { CorruptBlobError, type IndexedBlob } from "./indexed-blob.js";
+import { readSmall } from "./small-blobs.js";
 
 const smallBytes = 64 * 1024;
-
-/** Where a blob's bytes are and how they are recognised. */
-export interface IndexedBlob {
-  location: string;
-  sizeBytes: number;
-  digests: ChunkDigests;
-}
-
-/** The bytes at rest are not those that were stored. What was yielded before is good. */
-export class CorruptBlobError extends Error {
-  override readonly name = "CorruptBlobError";
-}
 
 export interface VerifiedBlob {
   /**
    * The bytes of the range, each checked before it is yielded. Throws CorruptBlobError at the first chunk that is not intact.
-   * A chunk is good until the next one is asked for, unless it is the only one.
+   * A chunk is good until the next one is asked for, unless it is the only one. A list where all is here.
    */
-  chunks: AsyncIterable<Buffer>;
+  chunks: AsyncIterable<Buffer> | readonly Buffer[];
   /** Ends the reading at once; to be called in any case. */
   close(): Promise<void>;
 }
@@ -61,14 +51,10 @@ export async function openVerified(
 
 /** In one go, which is what most of the cost of a small blob depends on. */
 async function openSmall(store: BlobStore, blob: IndexedBlob, { start, end }: ByteRange): Promise<VerifiedBlob | null> {
-  const bytes = await store.read(blob.location, blob.sizeBytes);
+  const bytes = await readSmall(store, blob);
   if (bytes === null) return null;
-  if (bytes.length !== blob.sizeBytes || (bytes.length > 0 && !isIntact(blob.digests, 0, bytes)))
-    throw new CorruptBlobError("The blob is not intact.");
-  const only = async function* () {
-    yield bytes.subarray(start, end + 1);
-  };
-  return { chunks: only(), close: async () => undefined };
+  const part = bytes.length === end - start + 1 ? bytes : bytes.subarray(start, end + 1);
+  return { chunks: part.length === 0 ? [] : [part], close: async () => undefined };
 }
 
 async function* check(

@@ -1,6 +1,6 @@
 import { createSecretKey } from "node:crypto";
 import type { MikroORM } from "@mikro-orm/postgresql";
-import type { IndexedBlob } from "../verified-read.js";
+import type { IndexedBlob } from "../indexed-blob.js";
 
 /** Digests of a blob take 16 bytes per MiB, so this many rows are some megabytes at most, but for very large blobs. */
 const maxRemembered = 20_000;

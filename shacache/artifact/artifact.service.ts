@@ -9,8 +9,9 @@ import type { UploadLimits } from "../cache-policy/upload-limits.js";
 import type { ChunkDigests } from "../chunk-digests.js";
 import { digestStored } from "../digest-stored.js";
 import { Gate } from "../gate.js";
+import { CorruptBlobError } from "../indexed-blob.js";
 import { type ReadCounts, receivedBytes } from "../statistics/read-counts.js";
-import { CorruptBlobError, openVerified, type VerifiedBlob } from "../verified-read.js";
+import { openVerified, type VerifiedBlob } from "../verified-read.js";
 import { ArtifactEntity } from "./artifact.entity.js";
 import { type ArtifactFilterValues, conditionsOf } from "./artifact-filter.js";
 import { ArtifactIndex, type KnownBlob } from "./artifact-index.js";
@@ -221,14 +222,15 @@ export class ArtifactService {
     try {
       const digests = known.digests ?? (await this.#digestOnce(sha512, known));
       if (digests === null) return null;
-      const leave = sizeBytes > smallBytes ? await readers.enter() : () => undefined;
-      const opened = await openVerified(this.#blobs, { ...known, digests }, range).catch((error) => {
+      const blob = { ...known, digests };
+      if (sizeBytes <= smallBytes) return this.#passed(sha512, known, await openVerified(this.#blobs, blob, range));
+      const leave = await readers.enter();
+      const opened = await openVerified(this.#blobs, blob, range).catch((error) => {
         leave();
         throw error;
       });
       if (opened === null) leave();
-      const close = () => opened?.close().finally(leave) ?? Promise.resolve();
-      return opened && { sizeBytes, close, chunks: this.#guard(sha512, known, opened.chunks) };
+      return this.#passed(sha512, known, opened && { ...opened, close: () => opened.close().finally(leave) });
     } catch (error) {
       if (!(error instanceof CorruptBlobError)) throw error;
       await this.quarantine(sha512, known.location, error.message);
@@ -250,6 +252,21 @@ export class ArtifactService {
         known.location,
       ]);
     return found.digests;
+  }
+
+  /** What goes out is counted, and what turns out to be corrupt on its way is quarantined. */
+  #passed(
+    sha512: string,
+    known: KnownBlob,
+    opened: VerifiedBlob | null,
+  ): (VerifiedBlob & { sizeBytes: number }) | null {
+    if (opened === null) return null;
+    const { chunks, close } = opened;
+    const { sizeBytes } = known;
+    if (!Array.isArray(chunks))
+      return { sizeBytes, close, chunks: this.#guard(sha512, known, chunks as AsyncIterable<Buffer>) };
+    for (const chunk of chunks) this.#reads.noteSent(chunk.length);
+    return { sizeBytes, close, chunks };
   }
 
   async *#guard(sha512: string, { location }: KnownBlob, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

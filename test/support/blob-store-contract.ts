@@ -3,7 +3,8 @@ import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlobStore, ByteRange, ReceivedBlob } from "../../shacache/blob-store.js";
 import { chunkBytes } from "../../shacache/chunk-digests.js";
-import { CorruptBlobError, openVerified } from "../../shacache/verified-read.js";
+import { CorruptBlobError } from "../../shacache/indexed-blob.js";
+import { openVerified } from "../../shacache/verified-read.js";
 
 export interface ContractStore {
   store: BlobStore;
@@ -116,6 +117,20 @@ export function describeBlobStore(name: string, skipped: boolean, open: () => Pr
       await store.quarantine(stored.location);
       expect(await read(stored)).toBeNull();
       expect(await storedLocations()).not.toContain(stored.location);
+    });
+
+    test("a small blob that was read before is read no more once its bytes have changed, been cut, moved or removed", async () => {
+      const bytes = randomBytes(4_000);
+      const [changed, cut, moved, removed] = await Promise.all([put(bytes), put(bytes), put(bytes), put(bytes)]);
+      for (const stored of [changed, cut, moved, removed])
+        for (let time = 0; time < 3; time++) expect(await read(stored)).toEqual(bytes);
+      await opened.corrupt(changed.location, 5);
+      await opened.truncate(cut.location, 3_999);
+      await store.quarantine(moved.location);
+      await store.remove(removed.location);
+      await expect(read(changed)).rejects.toThrow(CorruptBlobError);
+      await expect(read(cut, { start: 5, end: 9 })).rejects.toThrow(CorruptBlobError);
+      expect([await read(moved), await read(removed)]).toEqual([null, null]);
     });
 
     test("a body that does not have the digest it was announced with leaves nothing", async () => {
