@@ -1,4 +1,4 @@
-import { AppError } from "./errors.js";
+import { AppError, toAppError } from "./errors.js";
 
 interface Waiting<Item, Result> {
   item: Item;
@@ -12,7 +12,7 @@ const maxWaiting = 10_000;
 /**
  * Work that would queue for one lock anyway, done together: what is submitted for a subject while a batch of it is under
  * way goes into the next, in order. So a burst costs as many transactions as fit behind one another, each durable before
- * any of its items is answered. Subjects do not wait for one another.
+ * any of its items is answered. Subjects do not wait for one another, and an item that makes a batch fail fails alone.
  */
 export class Batches<Item, Result> {
   readonly #run: (subject: string, items: readonly Item[]) => Promise<readonly (Result | AppError)[]>;
@@ -20,7 +20,7 @@ export class Batches<Item, Result> {
   /** Present while a batch of the subject is under way. */
   readonly #waiting = new Map<string, Waiting<Item, Result>[]>();
 
-  /** `run` answers each item by its place, with an error for one that is refused; when it throws, all of them have failed. */
+  /** `run` answers each item by its place, with an error for one that is refused; when it throws, nothing was done. */
   constructor(
     run: (subject: string, items: readonly Item[]) => Promise<readonly (Result | AppError)[]>,
     maxBatch = defaultMaxBatch,
@@ -43,20 +43,26 @@ export class Batches<Item, Result> {
 
   async #runAll(subject: string, first: Waiting<Item, Result>[]): Promise<void> {
     for (let batch = first; batch.length > 0; batch = this.#waiting.get(subject)?.splice(0, this.#maxBatch) ?? []) {
-      try {
-        const results = await this.#run(
-          subject,
-          batch.map(({ item }) => item),
-        );
-        for (const [index, { resolve, reject }] of batch.entries()) {
-          const result = results[index];
-          if (result instanceof AppError) reject(result);
-          else resolve(result as Result);
-        }
-      } catch (error) {
-        for (const { reject } of batch) reject(error);
-      }
+      await this.#runBatch(subject, batch);
     }
     this.#waiting.delete(subject);
+  }
+
+  async #runBatch(subject: string, batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    try {
+      const results = await this.#run(
+        subject,
+        batch.map(({ item }) => item),
+      );
+      for (const [index, { resolve, reject }] of batch.entries()) {
+        const result = results[index];
+        if (result instanceof AppError) reject(result);
+        else resolve(result as Result);
+      }
+    } catch (error) {
+      // What is wrong with one item is not the others' fault; a database that is away is nobody's.
+      if (batch.length === 1 || toAppError(error).retryable) for (const { reject } of batch) reject(error);
+      else for (const one of batch) await this.#runBatch(subject, [one]);
+    }
   }
 }

@@ -1,6 +1,7 @@
 import type { MikroORM } from "@mikro-orm/postgresql";
-import DataLoader from "dataloader";
+import type DataLoader from "dataloader";
 import { AppError } from "../../common/errors.js";
+import { gathered } from "../../common/gathered.js";
 import type { Caller } from "../../common/identity.js";
 import { inSession, inTransaction, type Session, type Sql, textArray } from "../../common/session.js";
 import { noComputer } from "./computer/computer.service.js";
@@ -52,16 +53,7 @@ export class NodeViewService {
 
   constructor(orm: MikroORM) {
     this.#orm = orm;
-    let running: Promise<unknown> = Promise.resolve();
-    this.#revisions = new DataLoader(
-      (references) => {
-        const reading = inSession(orm, (session) => readRevisions(session, references));
-        running = reading.catch(() => undefined);
-        return reading;
-      },
-      // What comes while one statement runs goes together into the next: it is read after it was asked for.
-      { cache: false, maxBatchSize: 1_000, batchScheduleFn: (read) => void running.then(read) },
-    );
+    this.#revisions = gathered(orm, readRevisions);
   }
 
   /** What a poll of an unchanged computer costs: a look-up by primary key, shared with the polls that come meanwhile. */

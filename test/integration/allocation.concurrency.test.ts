@@ -7,6 +7,7 @@ const requestCount = Number(process.env.ALLOCATION_REQUESTS ?? 600);
 const clients = 8;
 /** So many have the patience to wait for room; that is a queue, whatever the number of requests. */
 const patient = 150;
+const testTimeoutMs = 120_000 + 60 * requestCount;
 
 let services: Services;
 
@@ -33,59 +34,63 @@ async function conflicts(): Promise<unknown[]> {
       where p.instance_reference is distinct from i.reference`);
 }
 
-test("no partition is given twice and none stays free while a request waits, however many ask and free at once", async () => {
-  const fleet = ["TIGHT-1", "TIGHT-2", "TIGHT-3"];
-  for (const reference of fleet) await newComputer(reference, 5);
-  const { instances, partitions } = services.computer;
-  let next = 0;
-  const given = new Map<string, number>();
-  const client = async () => {
-    while (next < requestCount) {
-      const n = next++;
-      const row = await instances.requestInstance(administrator, requestOf(`tight ${n}`));
-      if (row.partitionKey == null) {
-        // Some wait, the others lose patience, maybe just when they are given room.
-        if (n % Math.ceil(requestCount / patient) > 0)
-          await instances.setRequestedState(administrator, row.reference, "DESTROYED");
-        continue;
+test(
+  "no partition is given twice and none stays free while a request waits, however many ask and free at once",
+  async () => {
+    const fleet = ["TIGHT-1", "TIGHT-2", "TIGHT-3"];
+    for (const reference of fleet) await newComputer(reference, 5);
+    const { instances, partitions } = services.computer;
+    let next = 0;
+    const given = new Map<string, number>();
+    const client = async () => {
+      while (next < requestCount) {
+        const n = next++;
+        const row = await instances.requestInstance(administrator, requestOf(`tight ${n}`));
+        if (row.partitionKey == null) {
+          // Some wait, the others lose patience, maybe just when they are given room.
+          if (n % Math.ceil(requestCount / patient) > 0)
+            await instances.setRequestedState(administrator, row.reference, "DESTROYED");
+          continue;
+        }
+        // What was granted at once is given back at once, so that requests and releases meet on every partition.
+        given.set(row.partitionKey, (given.get(row.partitionKey) ?? 0) + 1);
+        await instances.setRequestedState(administrator, row.reference, "DESTROYED");
+        await partitions.reportPartition(nodeOf(row.partitionKey.split("/")[0] ?? ""), row.partitionKey, "destroyed");
       }
-      // What was granted at once is given back at once, so that requests and releases meet on every partition.
-      given.set(row.partitionKey, (given.get(row.partitionKey) ?? 0) + 1);
-      await instances.setRequestedState(administrator, row.reference, "DESTROYED");
-      await partitions.reportPartition(nodeOf(row.partitionKey.split("/")[0] ?? ""), row.partitionKey, "destroyed");
-    }
-  };
-  await Promise.all(Array.from({ length: clients }, client));
-  expect(await conflicts()).toEqual([]);
-  expect(given.size).toBeGreaterThan(0);
-  // What waits is given room as the node frees it, until nobody waits.
-  const waiting = async () =>
-    Number((await services.sql("select count(*) from computer.instance where allocation = 'PENDING'"))[0]?.count);
-  while ((await waiting()) > 0) {
-    const [free, waits] = await waitFor(
-      async () => [
-        Number((await services.sql("select count(*) from computer.partition where state = 'FREE'"))[0]?.count),
-        await waiting(),
-      ],
-      {
-        until: ([free, waits]) => free === 0 || waits === 0,
-        what: "every free partition given to a request that waits",
-      },
-    );
-    if (waits === 0 || free !== 0) break;
-    const held = await services.sql<{ key: string; instance_reference: string }>(
-      "select key, instance_reference from computer.partition where state <> 'FREE'",
-    );
-    await Promise.all(
-      held.map(async ({ key, instance_reference }) => {
-        await instances.setRequestedState(administrator, instance_reference, "DESTROYED");
-        await partitions.reportPartition(nodeOf(key.split("/")[0] ?? ""), key, "destroyed");
-      }),
-    );
+    };
+    await Promise.all(Array.from({ length: clients }, client));
     expect(await conflicts()).toEqual([]);
-  }
-  expect(await waiting()).toBe(0);
-}, 3_000_000);
+    expect(given.size).toBeGreaterThan(0);
+    // What waits is given room as the node frees it, until nobody waits.
+    const waiting = async () =>
+      Number((await services.sql("select count(*) from computer.instance where allocation = 'PENDING'"))[0]?.count);
+    while ((await waiting()) > 0) {
+      const [free, waits] = await waitFor(
+        async () => [
+          Number((await services.sql("select count(*) from computer.partition where state = 'FREE'"))[0]?.count),
+          await waiting(),
+        ],
+        {
+          until: ([free, waits]) => free === 0 || waits === 0,
+          what: "every free partition given to a request that waits",
+        },
+      );
+      if (waits === 0 || free !== 0) break;
+      const held = await services.sql<{ key: string; instance_reference: string }>(
+        "select key, instance_reference from computer.partition where state <> 'FREE'",
+      );
+      await Promise.all(
+        held.map(async ({ key, instance_reference }) => {
+          await instances.setRequestedState(administrator, instance_reference, "DESTROYED");
+          await partitions.reportPartition(nodeOf(key.split("/")[0] ?? ""), key, "destroyed");
+        }),
+      );
+      expect(await conflicts()).toEqual([]);
+    }
+    expect(await waiting()).toBe(0);
+  },
+  testTimeoutMs,
+);
 
 test("the same request at once by many makes one instance", async () => {
   await newComputer("SAME", 3);
@@ -94,6 +99,36 @@ test("the same request at once by many makes one instance", async () => {
   const rows = await Promise.all(Array.from({ length: 16 }, () => instances.requestInstance(administrator, same)));
   expect(new Set(rows.map((row) => row.reference)).size).toBe(1);
   expect(new Set(rows.map((row) => row.partitionKey)).size).toBe(1);
+});
+
+test("of requests that come together each has a place or a reason of its own and its own record, and a bad one fails alone", async () => {
+  await newComputer("FEW", 5);
+  const { instances } = services.computer;
+  const { audit } = services.resources;
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 12 }, (_, n) => {
+      const request = { ...requestOf(`few ${n}`, { computer_guid: "FEW" }), parameters: n === 7 ? { a: "\0" } : { n } };
+      const command = { door: "SLAP" as const, action: "request", caller: administrator, requestId: `few-${n}` };
+      return audit.run({ ...command, target: null }, () => instances.requestInstance(administrator, request));
+    }),
+  );
+  const rows = outcomes.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  expect(outcomes[7]).toMatchObject({ status: "rejected" });
+  expect(rows).toHaveLength(11);
+  expect(new Set(rows.map(({ parameters }) => parameters.n)).size).toBe(11);
+  const placed = rows.filter(({ allocation }) => allocation === "ALLOCATED");
+  expect(new Set(placed.map(({ partitionKey }) => partitionKey)).size).toBe(5);
+  const waiting = rows.filter(({ allocation }) => allocation === "PENDING");
+  expect(waiting).toHaveLength(6);
+  for (const { pendingReasons } of waiting) expect(pendingReasons[0]).toMatchObject({ constraint: "state" });
+  const records = await services.sql<{ request_id: string; target: string; result: string }>(
+    "select request_id, target, result from event_log.audit_record where request_id like 'few-%'",
+  );
+  expect(records).toHaveLength(12);
+  const made = records.filter(({ result }) => result === "DONE");
+  const expected = rows.map(({ reference, parameters }) => ({ request_id: `few-${parameters.n}`, target: reference }));
+  expect(made).toEqual(expect.arrayContaining(expected.map((one) => expect.objectContaining(one))));
+  expect(await conflicts()).toEqual([]);
 });
 
 test("a format that races allocations loses none of them, and leaves no free partition that is not listed", async () => {

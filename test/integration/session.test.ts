@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { gathered } from "../../common/gathered.js";
 import { inSession, inTransaction, textArray } from "../../common/session.js";
 import { createTestDatabase, openTestResources } from "../support/database.js";
 
@@ -68,6 +69,25 @@ test("more statements than are kept prepared are carried out too", async () => {
     const [row] = await inSession(orm(), (session) => session.execute(`select ?::int + ${n} as sum`, [1]));
     expect(row).toEqual({ sum: n + 1 });
   }
+});
+
+test("of what is read together, what cannot be read fails alone, and the rest is as of after it was asked", async () => {
+  const isKept = gathered(orm(), async (session, names: readonly string[]) => {
+    const rows = await session.execute<{ name: string }[]>(
+      "select n::text as name from kept where n::text = any(?::text[])",
+      [textArray(names)],
+    );
+    return names.map((name) => rows.some((row) => row.name === name));
+  });
+  const first = isKept.load("1");
+  await inSession(orm(), (session) => session.execute(insert, [6]));
+  const outcomes = await Promise.allSettled([first, isKept.load("6"), isKept.load("\0"), isKept.load("7")]);
+  expect(outcomes.map((one) => (one.status === "fulfilled" ? one.value : one.reason.code))).toEqual([
+    true,
+    true,
+    "22021",
+    false,
+  ]);
 });
 
 test("texts with anything in them come back out of an array", async () => {

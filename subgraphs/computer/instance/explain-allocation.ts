@@ -1,7 +1,11 @@
 import type { EntityManager } from "../../../common/database.js";
 import { keyset, type Page } from "../../../common/pagination.js";
+import { type Sql, textArray } from "../../../common/session.js";
 import { ComputerEntity } from "../computer/computer.entity.js";
+import type { ComputerRow } from "../computer/computer.service.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
+import type { PartitionRow } from "../partition/partition.service.js";
+import { computerRows, instanceRows, partitionRows } from "../rows.js";
 import {
   type AllocationRequest,
   type CandidatePartition,
@@ -11,6 +15,7 @@ import {
   reasonsAgainstPartition,
 } from "./allocate.js";
 import { InstanceEntity } from "./instance.entity.js";
+import type { InstanceRow } from "./instance.service.js";
 
 /** A partition that a request could go to, with all that speaks against it. */
 export interface Candidate {
@@ -34,6 +39,15 @@ export async function explainAllocation(
   const hosts = await em.find(InstanceEntity, {
     reference: { $in: partitions.flatMap((partition) => partition.instanceReference ?? []) },
   });
+  return judge(request, computers, partitions, hosts);
+}
+
+function judge(
+  request: AllocationRequest,
+  computers: readonly ComputerRow[],
+  partitions: readonly PartitionRow[],
+  hosts: readonly InstanceRow[],
+): Candidate[] {
   const computerOf = new Map(computers.map((computer) => [computer.reference, computer]));
   const hostOf = new Map(hosts.map((host) => [host.reference, host]));
   const always = reasonsAgainstFilter(request.filter);
@@ -57,15 +71,17 @@ const maxReasons = 20;
 const maxComputersRead = 20;
 
 /** A bounded summary for the pending instance itself; `explainAllocation` has the whole. */
-export async function summarise(em: EntityManager, request: AllocationRequest): Promise<Reason[]> {
+export async function summarise(sql: Sql, request: AllocationRequest): Promise<Reason[]> {
   const always = reasonsAgainstFilter(request.filter);
   if (always.length > 0) return always;
   const wanted = request.filter.computer_guid;
-  const computers = await em.find(
-    ComputerEntity,
-    { project: request.project, ...(wanted === undefined ? {} : { reference: wanted }) },
-    { orderBy: { reference: "asc" }, limit: maxComputersRead },
-  );
+  const computers = (
+    await sql.execute<Record<string, unknown>[]>(
+      `select ${computerRows.columns(sql, "c")} from computer.computer c
+       where c.project = ? ${wanted === undefined ? "" : "and c.reference = ?"} order by c.reference limit ${maxComputersRead}`,
+      [request.project, ...(wanted === undefined ? [] : [wanted])],
+    )
+  ).map((row) => computerRows.read(sql, "c", row));
   if (computers.length === 0) {
     return [
       wanted === undefined
@@ -76,24 +92,32 @@ export async function summarise(em: EntityManager, request: AllocationRequest): 
           },
     ];
   }
-  const reasons: Reason[] = [];
-  for (const computer of computers) {
+  const { partitions, hosts } = await firstPartitions(sql, computers);
+  const candidates = judge(request, [], partitions, hosts);
+  const reasons = computers.flatMap((computer): Reason[] => {
     const against = reasonsAgainstComputer(request, computer);
-    if (against.length > 0) {
-      reasons.push(...against);
-      continue;
-    }
-    const page: Page = {
-      limit: maxReasons,
-      backward: false,
-      after: `${computer.reference}/`,
-      before: `${computer.reference}0`,
-    };
-    const candidates = await explainAllocation(em, request, page);
-    if (candidates.length === 0)
-      reasons.push({ constraint: "state", message: `${computer.reference} has no partition.` });
-    reasons.push(...candidates.flatMap((candidate) => candidate.reasons));
-    if (reasons.length >= maxReasons) break;
-  }
+    if (against.length > 0) return against;
+    const own = candidates.filter(({ computerReference }) => computerReference === computer.reference);
+    if (own.length === 0) return [{ constraint: "state", message: `${computer.reference} has no partition.` }];
+    return own.flatMap((candidate) => candidate.reasons);
+  });
   return reasons.slice(0, maxReasons);
+}
+
+/** The first partitions of each computer, with what is in them. */
+async function firstPartitions(
+  sql: Sql,
+  computers: readonly ComputerRow[],
+): Promise<{ partitions: PartitionRow[]; hosts: InstanceRow[] }> {
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select ${partitionRows.columns(sql, "p")}, ${instanceRows.columns(sql, "host")}
+     from unnest(?::text[]) as c (reference)
+     cross join lateral (select * from computer.partition where computer_reference = c.reference order by key limit ${maxReasons}) p
+     left join computer.instance host on host.reference = p.instance_reference order by p.key`,
+    [textArray(computers.map(({ reference }) => reference))],
+  );
+  return {
+    partitions: rows.map((row) => partitionRows.read(sql, "p", row)),
+    hosts: rows.map((row) => instanceRows.read(sql, "host", row)),
+  };
 }

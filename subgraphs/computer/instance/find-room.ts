@@ -1,4 +1,5 @@
 import type { EntityManager } from "../../../common/database.js";
+import { type Sql, textArray } from "../../../common/session.js";
 import { ComputerEntity } from "../computer/computer.entity.js";
 import type { ComputerRow } from "../computer/computer.service.js";
 import { PartitionEntity } from "../partition/partition.entity.js";
@@ -41,43 +42,64 @@ export async function allocationRequestOf(
 
 /**
  * A partition that fits, its computer locked so that nobody else can take it, or end its host, before the transaction
- * ends; null if there is none. Candidates come from the database and each is judged again under its lock; one that was
- * taken meanwhile sends the search on, so that a fitting partition is found if there is one.
+ * ends; null if there is none.
  */
 export async function findRoom(em: EntityManager, request: AllocationRequest): Promise<PartitionRow | null> {
+  const [found] = request.isShared
+    ? await search(em, request, (computer) => hostOn(em, request, computer.reference))
+    : await findRooms(em, request, 1);
+  return found ?? null;
+}
+
+/** The same for several requests that are alike: as many as one computer has, none only if no computer has one. */
+export async function findRooms(sql: Sql, request: AllocationRequest, count: number): Promise<PartitionRow[]> {
+  return search(sql, request, (computer) => freeOn(sql, request, computer.reference, count));
+}
+
+/**
+ * Candidates come from the database and each is judged again under its lock; one that was taken meanwhile sends the search
+ * on, so that a fitting partition is found if there is one.
+ */
+async function search(
+  sql: Sql,
+  request: AllocationRequest,
+  takeOn: (computer: ComputerRow) => Promise<PartitionRow[]>,
+): Promise<PartitionRow[]> {
+  const isNamed = request.filter.computer_guid !== undefined;
   const tried: string[] = [];
-  for (const tier of request.isShared ? ["any"] : tiers) {
+  for (const tier of request.isShared || isNamed ? ["any"] : tiers) {
     // Computers that others are allocating on just now come last, so that requests spread instead of queueing.
-    for (const wait of [false, true]) {
+    for (const wait of isNamed ? [true] : [false, true]) {
       for (;;) {
-        const candidate = await candidateComputer(em, request, tier, tried, wait);
+        const candidate = await candidateComputer(sql, request, tier, tried, wait);
         if (candidate === null) break;
         tried.push(candidate.reference);
-        const partition = await takeOn(em, request, candidate);
-        if (partition) return partition;
+        if (reasonsAgainstComputer(request, candidate).length > 0) continue;
+        const found = await takeOn(candidate);
+        if (found.length > 0) return found;
       }
     }
   }
-  return null;
+  return [];
 }
 
 /** A computer that has the release comes before one that is heard of, and that before any other. */
 const tiers = ["installed", "online", "any"] as const;
 
 async function candidateComputer(
-  em: EntityManager,
+  sql: Sql,
   request: AllocationRequest,
   tier: string,
   tried: readonly string[],
   wait: boolean,
 ): Promise<ComputerRow | null> {
-  const { sql, parameters } = request.isShared ? hostedCandidates(request) : freeCandidates(request, tier);
-  const [found] = await em.execute<Record<string, unknown>[]>(
-    `select ${computerRows.columns(em, "c")} ${sql} and not (c.reference = any(?::text[]))
+  const candidates = request.isShared ? hostedCandidates(request) : freeCandidates(request, tier);
+  const [found] = await sql.execute<Record<string, unknown>[]>(
+    `select ${computerRows.columns(sql, "c")} ${candidates.sql} and not (c.reference = any(?::text[]))
      order by c.reference limit 1 for update of c ${wait ? "" : "skip locked"}`,
-    [...parameters, textArray(tried)],
+    [...candidates.parameters, textArray(tried)],
   );
-  return found ? computerRows.read(em, "c", found) : null;
+  return found ? computerRows.read(sql, "c", found) : null;
 }
 
 function freeCandidates(request: AllocationRequest, tier: string) {
@@ -142,33 +164,28 @@ function computerConditions({ project, filter, takenNetworks }: AllocationReques
   return { sql, parameters };
 }
 
-/** The first partition of a computer, which is locked, that the request fits. */
-async function takeOn(
-  em: EntityManager,
-  request: AllocationRequest,
-  computer: ComputerRow,
-): Promise<PartitionRow | null> {
-  if (reasonsAgainstComputer(request, computer).length > 0) return null;
-  if (request.isShared) return hostOn(em, request, computer.reference);
+/** The first partitions of a computer, which is locked, that the request fits. */
+async function freeOn(sql: Sql, request: AllocationRequest, reference: string, count: number): Promise<PartitionRow[]> {
   const free = freePartition(request, "p");
-  const [found] = await em.execute<Record<string, unknown>[]>(
-    `select ${partitionRows.columns(em, "p")} from computer.partition p
-     where p.computer_reference = ? and ${free.sql} order by length(p.key), p.key limit 1`,
-    [computer.reference, ...free.parameters],
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select ${partitionRows.columns(sql, "p")} from computer.partition p
+     where p.computer_reference = ? and ${free.sql} order by length(p.key), p.key limit ?`,
+    [reference, ...free.parameters, count],
   );
-  const partition = found ? partitionRows.read(em, "p", found) : null;
-  return partition && reasonsAgainstPartition(request, { ...partition, host: null }).length === 0 ? partition : null;
+  return rows
+    .map((row) => partitionRows.read(sql, "p", row))
+    .filter((partition) => reasonsAgainstPartition(request, { ...partition, host: null }).length === 0);
 }
 
-async function hostOn(em: EntityManager, request: AllocationRequest, reference: string): Promise<PartitionRow | null> {
+async function hostOn(em: EntityManager, request: AllocationRequest, reference: string): Promise<PartitionRow[]> {
   for (const { key } of await hostKeys(em, request, reference)) {
     const partition = await em.findOneOrFail(PartitionEntity, { key }, { refresh: true });
     const host = partition.instanceReference
       ? await em.findOneOrFail(InstanceEntity, { reference: partition.instanceReference }, { refresh: true })
       : null;
-    if (reasonsAgainstPartition(request, { ...partition, host }).length === 0) return partition;
+    if (reasonsAgainstPartition(request, { ...partition, host }).length === 0) return [partition];
   }
-  return null;
+  return [];
 }
 
 const maxHostsTried = 100;
@@ -183,9 +200,4 @@ function hostKeys(em: EntityManager, { releaseUrl, softwareType }: AllocationReq
      limit ${maxHostsTried}`,
     [reference, releaseUrl, softwareType],
   );
-}
-
-/** A PostgreSQL array literal: references and network names may hold anything. */
-function textArray(texts: readonly string[]): string {
-  return `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, "\\$&")}"`).join(",")}}`;
 }

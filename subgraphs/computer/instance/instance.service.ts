@@ -1,10 +1,13 @@
 import { isDeepStrictEqual } from "node:util";
 import type { InferEntity } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
+import type DataLoader from "dataloader";
+import { commandInProgress } from "../../../common/audit.js";
 import { Batches } from "../../../common/batches.js";
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, EventLog, LoggedEvent } from "../../../common/event-log.js";
+import { gathered } from "../../../common/gathered.js";
 import { type Caller, isMember, mayOwn, projectOf } from "../../../common/identity.js";
 import { pagePerParent } from "../../../common/page-per-parent.js";
 import { keyset, type Page } from "../../../common/pagination.js";
@@ -22,9 +25,10 @@ import type { RequestedState } from "./instance.state.js";
 import { lockInstances, lockSharedInstanceIn, raiseInstances } from "./lock-instance.js";
 import { leaveHost, type Placement, placeInstance } from "./place-instance.js";
 import { type Publication, publishConnections } from "./publish-connections.js";
+import { kindOfNew, type NewRequest, requestNew } from "./request-new.js";
 import { beingDestroyed, instanceEvent, requestState } from "./request-state.js";
 import { retryPending } from "./retry-pending.js";
-import { unchangedRequest } from "./unchanged-request.js";
+import { isAsRequested, type Present, presentChild, presentRoots, type RootName } from "./unchanged-request.js";
 
 export type InstanceRow = InferEntity<typeof InstanceEntity>;
 
@@ -50,13 +54,20 @@ const maxMessageLength = 5_000;
 export class InstanceService {
   readonly #orm: MikroORM;
   readonly #eventLog: EventLog;
+  readonly #presentRoots: DataLoader<RootName, Present | null>;
   readonly #publications: Batches<Publication, null>;
+  /** By their kinds. Null sends a request on alone. */
+  readonly #newRequests: Batches<NewRequest, Placement | null>;
 
   constructor(orm: MikroORM, eventLog: EventLog) {
     this.#orm = orm;
     this.#eventLog = eventLog;
+    this.#presentRoots = gathered(orm, presentRoots);
     this.#publications = new Batches((computer, items) =>
       eventLog.transactSql(orm, (session, append) => publishConnections(session, append, computer, items)),
+    );
+    this.#newRequests = new Batches((_, items) =>
+      eventLog.transactSql(orm, (session, append) => requestNew(session, append, items)),
     );
   }
 
@@ -72,8 +83,26 @@ export class InstanceService {
   async requestPlacement(caller: Caller, request: InstanceRequest): Promise<Placement> {
     checkRequest(request);
     const project = request.requesterPartitionKey == null ? requestingProject(caller, request.project) : null;
-    const unchanged = await inSession(this.#orm, (session) => unchangedRequest(session, caller, request, project));
-    if (unchanged) return unchanged;
+    const present = await this.#present(caller, request, project);
+    if (present && isAsRequested(present, request)) return present;
+    const kind = present ? null : kindOfNew(project, request);
+    if (project !== null && kind !== null) {
+      const command = commandInProgress();
+      const placed = await this.#newRequests.submit(kind, { caller, request, project, command });
+      if (placed) return placed;
+    }
+    return this.#requestAlone(caller, request, project);
+  }
+
+  /** The instance that a request is about; null also where something is wrong with the request of a child. */
+  #present(caller: Caller, request: InstanceRequest, project: string | null): Promise<Present | null> {
+    const { title, requesterPartitionKey } = request;
+    if (requesterPartitionKey == null)
+      return this.#presentRoots.load({ project: project ?? "", owner: caller.subject, title });
+    return inSession(this.#orm, (session) => presentChild(session, caller, requesterPartitionKey, title));
+  }
+
+  async #requestAlone(caller: Caller, request: InstanceRequest, project: string | null): Promise<Placement> {
     return this.#eventLog.transact(this.#orm, async (em, append) => {
       const place = await this.#placeOf(em, caller, request, project);
       const reference = await referenceAt(em, place, request.title);

@@ -1,6 +1,7 @@
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
-import type { Append } from "../../../common/event-log.js";
+import type { Append, NewEvent } from "../../../common/event-log.js";
+import type { Sql } from "../../../common/session.js";
 import type { PartitionRow } from "../partition/partition.service.js";
 import { partitionStateChanged } from "../partition/partition.service.js";
 import { nextPartitionState } from "../partition/partition.state.js";
@@ -47,23 +48,50 @@ export async function placeInstance(
     pendingReasons: [],
   };
   if (row.isShared) return { instance, partition: await enterHost(em, append, actor, instance, partition) };
-  const to = nextPartitionState(partition.state, "allocate");
-  if (to === null) throw notFree(partition.key);
-  // The computer is locked, so what was read of the partition still holds. One statement, for all that wait for the lock.
-  const [taken] = await em.execute<Record<string, unknown>[]>(
-    `with raised as (update computer.computer set revision = ${nextRevision} where reference = ? returning revision),
+  if (nextPartitionState(partition.state, "allocate") !== "ALLOCATED") throw notFree(partition.key);
+  const [taken] = await takePartitions(em, [{ instance, partition }]);
+  await append(allocated(instance, partition, actor));
+  return { instance, partition: taken ?? null };
+}
+
+/**
+ * Puts instances into free partitions of one computer. It is locked, so what was read of them still holds. One statement,
+ * for all that wait for the lock.
+ */
+export async function takePartitions(
+  sql: Sql,
+  pairs: readonly { instance: InstanceRow; partition: PartitionRow }[],
+): Promise<PartitionRow[]> {
+  const rooms = pairs.map(({ instance, partition }) => ({
+    key: partition.key,
+    instance: instance.reference,
+    owner: instance.owner,
+  }));
+  const taken = await sql.execute<Record<string, unknown>[]>(
+    `with room as (select * from jsonb_to_recordset(?::jsonb) as r (key text, instance text, owner text)),
+       raised as (update computer.computer set revision = ${nextRevision} where reference = ? returning revision),
        taken as (
-         update computer.partition p set state = ?, state_since = now(), message = null, instance_reference = ?, owner = ?,
-           revision = greatest(raised.revision, p.revision + 1)
-         from raised where p.key = ? returning p.*),
+         update computer.partition p set state = 'ALLOCATED', state_since = now(), message = null,
+           instance_reference = room.instance, owner = room.owner, revision = greatest(raised.revision, p.revision + 1)
+         from raised, room where p.key = room.key returning p.*),
        placed as (
-         update computer.instance set allocation = 'ALLOCATED', partition_key = ?, pending_reasons = '[]' where reference = ?)
-     select ${partitionRows.columns(em, "taken")} from taken`,
-    [partition.computerReference, to, row.reference, row.owner, partition.key, partition.key, row.reference],
+         update computer.instance i set allocation = 'ALLOCATED', partition_key = room.key, pending_reasons = '[]'
+         from room where i.reference = room.instance)
+     select ${partitionRows.columns(sql, "taken")} from taken order by length(key), key`,
+    [JSON.stringify(rooms), pairs[0]?.partition.computerReference ?? ""],
   );
-  const subject = { key: partition.key, project: row.project, owner: row.owner, instance: row.reference };
-  await append(partitionStateChanged(subject, partition.state, to, actor, null));
-  return { instance, partition: partitionRows.read(em, "taken", taken ?? {}) };
+  return taken.map((row) => partitionRows.read(sql, "taken", row));
+}
+
+/** The event of an instance that got its partition. */
+export function allocated(instance: InstanceRow, partition: PartitionRow, actor: string): NewEvent {
+  const subject = {
+    key: partition.key,
+    project: instance.project,
+    owner: instance.owner,
+    instance: instance.reference,
+  };
+  return partitionStateChanged(subject, partition.state, "ALLOCATED", actor, null);
 }
 
 async function enterHost(

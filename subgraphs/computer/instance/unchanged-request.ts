@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Caller } from "../../../common/identity.js";
-import type { Sql } from "../../../common/session.js";
+import { type Sql, textArray } from "../../../common/session.js";
 import { computerOfPartition } from "../revision.js";
 import { instanceRows, partitionRows } from "../rows.js";
 import { speaksForComputer } from "../visibility.js";
@@ -8,31 +8,25 @@ import type { InstanceRequest } from "./instance.service.js";
 import type { RequestedState } from "./instance.state.js";
 import type { Placement } from "./place-instance.js";
 
-interface Present extends Placement {
+export interface Present extends Placement {
   /** What the state of its root makes of any request in its tree; null where that leaves it to the request. */
   forcedState: RequestedState | null;
 }
 
-/**
- * The instance that a request is about, if it has a place and is in everything as requested: then the request is answered
- * without a transaction, which is what nearly all requests are, since every run of a recipe repeats its own. One statement,
- * so one snapshot. Null sends the request the long way, which also says what is wrong with it.
- */
-export async function unchangedRequest(
-  sql: Sql,
-  caller: Caller,
-  request: InstanceRequest,
-  project: string | null,
-): Promise<Placement | null> {
-  const present =
-    request.requesterPartitionKey == null
-      ? await presentRoot(sql, project ?? "", caller.subject, request.title)
-      : await presentChild(sql, caller, request.requesterPartitionKey, request.title);
-  return present && isAsRequested(present, request) ? present : null;
+/** What names a root. */
+export interface RootName {
+  project: string;
+  owner: string;
+  title: string;
 }
 
-function isAsRequested({ instance, forcedState }: Present, request: InstanceRequest): boolean {
+/**
+ * Whether it has a place and is in everything as requested: then the request is answered without a transaction, which is
+ * what nearly all requests are, since every run of a recipe repeats its own.
+ */
+export function isAsRequested({ instance, partition, forcedState }: Present, request: InstanceRequest): boolean {
   return (
+    partition !== null &&
     instance.requestedState !== "DESTROYED" &&
     instance.requestedState === (forcedState ?? request.requestedState ?? instance.requestedState) &&
     instance.releaseUrl === request.releaseUrl &&
@@ -43,18 +37,26 @@ function isAsRequested({ instance, forcedState }: Present, request: InstanceRequ
   );
 }
 
-async function presentRoot(sql: Sql, project: string, owner: string, title: string): Promise<Present | null> {
-  const [found] = await sql.execute<Record<string, unknown>[]>(
-    `select ${instanceRows.columns(sql, "i")}, ${partitionRows.columns(sql, "p")}
-     from computer.instance i join computer.partition p on p.key = i.partition_key
-     where i.project = ? and i.owner = ? and i.title = ? and i.parent_reference is null and i.allocation = 'ALLOCATED'`,
-    [project, owner, title],
+/** The roots that live under these names, each in one snapshot with its partition. */
+export async function presentRoots(sql: Sql, names: readonly RootName[]): Promise<(Present | null)[]> {
+  const rows = await sql.execute<Record<string, unknown>[]>(
+    `select asked.place, ${instanceRows.columns(sql, "i")}, ${partitionRows.columns(sql, "p")}
+     from unnest(?::text[], ?::text[], ?::text[]) with ordinality as asked (project, owner, title, place)
+     join computer.instance i on i.project = asked.project and i.owner = asked.owner and i.title = asked.title
+       and i.parent_reference is null and i.allocation <> 'RELEASED'
+     left join computer.partition p on p.key = i.partition_key`,
+    [
+      textArray(names.map(({ project }) => project)),
+      textArray(names.map(({ owner }) => owner)),
+      textArray(names.map(({ title }) => title)),
+    ],
   );
-  return found ? { ...placementOf(sql, found), forcedState: null } : null;
+  const found = new Map(rows.map((row) => [Number(row.place), { ...placementOf(sql, row), forcedState: null }]));
+  return names.map((_, index) => found.get(index + 1) ?? null);
 }
 
 /** A child that another member of the tree requested last is not as requested: it has another requester from now on. */
-async function presentChild(sql: Sql, caller: Caller, key: string, title: string): Promise<Present | null> {
+export async function presentChild(sql: Sql, caller: Caller, key: string, title: string): Promise<Present | null> {
   const [found] = await sql.execute<Record<string, unknown>[]>(
     `select ${instanceRows.columns(sql, "i")}, ${partitionRows.columns(sql, "p")}, root.requested_state as root_state
      from computer.instance parent
@@ -74,5 +76,6 @@ async function presentChild(sql: Sql, caller: Caller, key: string, title: string
 }
 
 function placementOf(sql: Sql, found: Record<string, unknown>): Placement {
-  return { instance: instanceRows.read(sql, "i", found), partition: partitionRows.read(sql, "p", found) };
+  const instance = instanceRows.read(sql, "i", found);
+  return { instance, partition: instance.partitionKey === null ? null : partitionRows.read(sql, "p", found) };
 }
