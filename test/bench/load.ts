@@ -37,7 +37,8 @@ export async function rate({
   return sent / ((performance.now() - startedAt) / 1000);
 }
 
-function call(url: string, agent: http.Agent, body: string | undefined): Promise<number | undefined> {
+/** One call on a connection of the agent's, its answer read and dropped; the status. */
+export function call(url: string, agent: http.Agent, body?: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const options =
       body === undefined
