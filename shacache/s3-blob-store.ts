@@ -42,7 +42,7 @@ const maxCopyBytes = 5 * 1024 ** 3;
 export async function openS3BlobStore(config: S3Config): Promise<BlobStore> {
   const agentOptions = { keepAlive: true, maxSockets: 256, timeout: silenceMs };
   const useSSL = new URL(config.endpoint).protocol === "https:";
-  const transportAgent = endingSilence(useSSL ? new TlsAgent(agentOptions) : new Agent(agentOptions));
+  const transportAgent = watching(useSSL ? new TlsAgent(agentOptions) : new Agent(agentOptions));
   const client = new Client({ ...clientOptions(config, config.endpoint), transportAgent });
   const store = new S3BlobStore(client, config);
   for (let attempt = 1; ; attempt++) {
@@ -69,12 +69,16 @@ function clientOptions({ accessKey, secretKey }: S3Config, endpoint: string) {
   return { endPoint, useSSL: protocol === "https:", ...(port ? { port: Number(port) } : {}), accessKey, secretKey };
 }
 
-/** The library waits for ever on a server that has stopped in the middle; the agent ends such a connection. */
-function endingSilence(agent: Agent): Agent {
+/**
+ * The library waits for ever on a server that has stopped in the middle; the agent ends such a connection. And it gives the
+ * memory of what was read back once the parser has copied from it.
+ */
+function watching(agent: Agent): Agent {
   const connect = agent.createConnection.bind(agent);
   agent.createConnection = (options, callback) => {
     const socket = connect(options, callback);
     socket?.once("timeout", () => socket.destroy(new Error("The S3 server has said nothing for too long.")));
+    socket?.on("data", (bytes: Buffer) => process.nextTick(release, bytes));
     return socket;
   };
   return agent;
