@@ -2,6 +2,9 @@ import { webcrypto } from "node:crypto";
 import type { Client } from "minio";
 
 const partBytes = 8 * 1024 * 1024;
+/** Memory of a part each, used again by the next uploads: what is made anew for each makes the collector go through the heap. */
+const keptParts: Buffer[] = [];
+const maxKeptParts = 4;
 
 /** One object on its way into a bucket: what fits into a part waits in memory, what is larger goes as a multipart upload. */
 export class S3Upload {
@@ -20,7 +23,7 @@ export class S3Upload {
     this.#client = client;
     this.#target = { bucketName, objectName };
     this.#partBytes = Math.min(partBytes, Math.max(1, expectedSizeBytes ?? partBytes));
-    this.#held = Buffer.allocUnsafe(this.#partBytes);
+    this.#held = this.#takePart();
   }
 
   get isMultipart(): boolean {
@@ -44,6 +47,12 @@ export class S3Upload {
     await this.#sending;
     const { bucketName, objectName } = this.#target;
     await this.#client.completeMultipartUpload(bucketName, objectName, this.#uploadId ?? "", this.#parts);
+    for (const part of [this.#held, this.#spare])
+      if (part?.length === partBytes && keptParts.length < maxKeptParts) keptParts.push(part);
+  }
+
+  #takePart(): Buffer {
+    return (this.#partBytes === partBytes && keptParts.pop()) || Buffer.allocUnsafe(this.#partBytes);
   }
 
   /** Leaves nothing in the bucket; what it could not remove is swept later. */
@@ -62,7 +71,7 @@ export class S3Upload {
     // Whoever sends next, completes or aborts hears of a failure.
     this.#sending.catch(() => undefined);
     // What was sent before this is free by now: the two take turns, because making memory anew costs more than filling it.
-    const free = this.#spare ?? Buffer.allocUnsafe(this.#partBytes);
+    const free = this.#spare ?? this.#takePart();
     this.#spare = this.#held;
     this.#held = free;
     this.#filled = 0;
