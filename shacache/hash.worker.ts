@@ -1,4 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
+import os from "node:os";
 import { parentPort } from "node:worker_threads";
 
 /** One message for each chunk of an upload; one without bytes ends it. Answered in order. */
@@ -6,6 +7,9 @@ export interface HashMessage {
   upload: number;
   bytes: Uint8Array | null;
 }
+
+/** Uploads that keep all cores busy do not hold up who answers: on Linux a thread has a priority of its own. */
+os.setPriority(5);
 
 const hashes = new Map<number, Hash>();
 
