@@ -25,6 +25,7 @@ export const errorTable = {
   REVISION_CONFLICT: row(409, true, "It was changed since it was read.", "Read it again and decide again."),
   STATE_CONFLICT: row(409, false, "Its present state does not allow this.", "Read its state; the message says why."),
   NOT_READY: row(408, true, "The request is accepted and waits to be allocated.", "Ask again later."),
+  METHOD_NOT_ALLOWED: row(405, false, "The method is not one for this.", "Send it by POST; queries come by GET too."),
   PAYLOAD_TOO_LARGE: row(413, false, "The body or list is larger than the bound.", "Send less at a time."),
   UNSUPPORTED_ENCODING: row(415, false, "The body is compressed.", "Send it as it is, without Content-Encoding."),
   DEPTH_LIMIT: row(400, false, "The operation is nested too deeply.", "Ask for less at a time (docs/limits.md)."),

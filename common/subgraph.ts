@@ -85,7 +85,6 @@ export async function buildSubgraph<Loaders>(definition: SubgraphDefinition<Load
 export interface SubgraphOperation {
   document: DocumentNode;
   variables: Record<string, unknown> | undefined;
-  operationName: string | undefined;
   isSubscription: boolean;
   caller: Caller;
   requestId: string;
@@ -105,7 +104,6 @@ export async function executeOperation(
     schema: subgraph.schema,
     document: operation.document,
     variableValues: operation.variables,
-    operationName: operation.operationName,
     contextValue: subgraph.createContext(operation.caller, operation.requestId),
   };
   const finish = (result: ExecutionResult) => withPublicErrors(result, subgraph.name, operation.requestId, log);

@@ -1,14 +1,10 @@
-import http from "node:http";
-import https from "node:https";
+import { Agent, type Dispatcher } from "undici";
 
-const agents = {
-  "http:": new http.Agent({ keepAlive: true, maxSockets: 256 }),
-  "https:": new https.Agent({ keepAlive: true, maxSockets: 256 }),
-};
+const agent = new Agent({ connections: 256, pipelining: 1, keepAliveTimeout: 30_000 });
 
 /**
- * POSTs a body and parses the answer. Connections are kept. node:http, because `fetch` with its streams of streams costs
- * the gateway a fifth of its time for what is read whole anyway.
+ * POSTs a body and parses the answer. Connections are kept. By undici's dispatcher, because what `fetch` and node:http put
+ * around a call costs the gateway more than all the rest of it.
  */
 export function postJson(
   url: URL,
@@ -16,33 +12,40 @@ export function postJson(
   body: string,
   timeoutMs: number,
 ): Promise<{ status: number; json: unknown }> {
-  const isTls = url.protocol === "https:";
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; json: unknown }>();
-  const options = {
-    method: "POST",
-    agent: agents[isTls ? "https:" : "http:"],
-    headers: { ...headers, "content-length": Buffer.byteLength(body) },
-  };
-  const request = (isTls ? https : http).request(url, options, (response) => {
-    const chunks: Buffer[] = [];
-    response.on("data", (chunk: Buffer) => chunks.push(chunk));
-    response.once("error", reject);
-    response.once("end", () => {
-      try {
-        const json: unknown = JSON.parse(Buffer.concat(chunks).toString("utf8"));
-        resolve({ status: response.statusCode ?? 0, json });
-      } catch (error) {
+  const chunks: Buffer[] = [];
+  let status = 0;
+  let running: Dispatcher.DispatchController | undefined;
+  const deadline = setTimeout(() => {
+    const late = new Error(`no answer within ${timeoutMs} ms`);
+    reject(late);
+    running?.abort(late);
+  }, timeoutMs);
+  agent.dispatch(
+    { origin: url.origin, path: `${url.pathname}${url.search}`, method: "POST", headers, body },
+    {
+      onRequestStart: (controller) => {
+        running = controller;
+      },
+      onResponseStart: (_controller, statusCode) => {
+        status = statusCode;
+      },
+      onResponseData: (_controller, chunk) => void chunks.push(chunk),
+      onResponseEnd: () => {
+        clearTimeout(deadline);
+        try {
+          const [first] = chunks;
+          const text = first && chunks.length === 1 ? first : Buffer.concat(chunks);
+          resolve({ status, json: JSON.parse(text.toString("utf8")) as unknown });
+        } catch (error) {
+          reject(error);
+        }
+      },
+      onResponseError: (_controller, error) => {
+        clearTimeout(deadline);
         reject(error);
-      }
-    });
-  });
-  const deadline = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-  request.once("error", reject);
-  request.once("close", () => {
-    clearTimeout(deadline);
-    // A connection that ends in the middle of an answer says so here only.
-    reject(new Error("the connection ended before the answer"));
-  });
-  request.end(body);
+      },
+    },
+  );
   return promise;
 }

@@ -1,31 +1,25 @@
 import type http from "node:http";
-import { createGatewayRuntime } from "@graphql-hive/gateway-runtime";
-import { unifiedGraphHandler } from "@graphql-hive/router-runtime";
+import { isAsyncIterable } from "@graphql-tools/utils";
 import { AppError, toAppError } from "../common/errors.js";
 import { type Door, openDoor, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
-import { readBody } from "../common/request-body.js";
 import type { Subgraph } from "../common/subgraph.js";
 import { composeSupergraph } from "./compose.js";
-import { executeEachEvent } from "./each-event.js";
-import { publicErrors, withoutStatus } from "./errors.plugin.js";
+import { Graph } from "./graph.js";
 import { graphiqlPage } from "./graphiql.js";
+import { readParams, sendAnswer } from "./http.js";
 import { defaultLimits, type GatewayLimits } from "./limits/gateway-limits.js";
-import { operationLimits } from "./limits/operation-limits.plugin.js";
 import { checkTrustedDocuments, type TrustedDocuments } from "./limits/trusted-documents.js";
-import { onlyTrusted } from "./limits/trusted-documents.plugin.js";
 import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
 import { observed } from "./observed.js";
 import {
   findEntities,
-  type GatewayContext,
   localExecutor,
   type RemoteSubgraph,
   remoteExecutor,
   type SubgraphExecutor,
 } from "./transport.js";
-import { checkTarget, isEventStream, sendWebResponse, toWebRequest } from "./web.js";
 import { serveWebSocket } from "./websocket.js";
 
 export interface GatewayOptions {
@@ -66,47 +60,14 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     nodeExecutor((owner, references, context) => findEntities(owner, executorOf(owner), references, context), log),
   );
 
-  const supergraph = composeSupergraph([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]);
-  const transport = {
-    getSubgraphExecutor: ({ subgraphName }: { subgraphName: string }) => {
-      const executor = executorOf(subgraphName);
-      return async (request: HiveRequest) => {
-        const context = request.context as GatewayContext;
-        const isSubscription = request.operationType === "subscription";
-        const step = isSubscription ? context.subscriptionStep : undefined;
-        if (step?.event) return step.event;
-        const result = await executor({
-          document: request.document,
-          variables: request.variables ?? {},
-          ...(request.operationName ? { operationName: request.operationName } : {}),
-          isSubscription,
-          context,
-        });
-        if (!step) return result;
-        step.opened = result;
-        return { data: null };
-      };
-    },
-  };
-  const runtime = createGatewayRuntime<GatewayContext>({
-    supergraph,
-    unifiedGraphHandler: handleUnifiedGraph as never,
-    transports: { http: transport, ws: transport } as never,
-    plugins: () => [
-      ...(trustedDocuments ? [onlyTrusted(trustedDocuments) as never] : []),
-      operationLimits(limits) as never,
-      publicErrors(limits.introspection, log) as never,
-    ],
-    landingPage: false,
-    graphiql: false,
-    logging: false,
-    maskedErrors: false,
-    batching: false,
-    requestId: false,
+  const graph = new Graph({
+    supergraph: composeSupergraph([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]),
+    executorOf,
+    limits,
+    trustedDocuments,
+    log,
   });
-  // A WebSocket client that came before this would be told that there is no schema.
-  const schema = await runtime.getSchema();
-  if (trustedDocuments) checkTrustedDocuments(trustedDocuments, schema);
+  if (trustedDocuments) checkTrustedDocuments(trustedDocuments, graph.documents.schema);
   const door = await openDoor({
     name: "GraphQL",
     host: options.host,
@@ -117,20 +78,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     log,
     handler: (request, response) => void answer(request, response),
   });
-  const webSocket = serveWebSocket(
-    door,
-    tokens,
-    limits,
-    async (params, context) => {
-      const request = new Request("http://gateway/graphql", { method: "POST" });
-      const { getResultForParams } = runtime as never as {
-        getResultForParams: (input: unknown, context: unknown) => Promise<unknown>;
-      };
-      return withoutStatus(await getResultForParams({ params, request }, { ...context, params, request }));
-    },
-    log,
-  );
-
+  const webSocket = serveWebSocket(door, tokens, limits, (params, context) => graph.answer(params, context), log);
   const streams = new Set<http.ServerResponse>();
 
   async function answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
@@ -143,20 +91,13 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       if (wantsPage(request)) return sendPage(response);
       const authorization = request.headers.authorization ?? "";
       const caller = await tokens.verifyAuthorization(authorization);
-      const gone = new AbortController();
-      response.once("close", () => gone.abort());
-      checkTarget(request.url ?? "/");
-      const body =
-        request.method === "GET" || request.method === "HEAD" ? null : await readBody(request, limits.bodyBytes);
-      if (body?.find((byte) => byte > 0x20) === 0x5b)
-        throw new AppError("BATCH_REFUSED", "A request has one operation. Send each in a request of its own.");
-      const webRequest = toWebRequest(request, body, gone.signal);
-      const result = await runtime.fetch(webRequest, { caller, authorization, requestId } as never);
-      if (isEventStream(result)) {
+      const params = await readParams(request, limits.bodyBytes);
+      const result = await graph.answer(params, { caller, authorization, requestId }, request.method === "POST");
+      if (isAsyncIterable(result)) {
         streams.add(response);
         response.once("close", () => streams.delete(response));
       }
-      await sendWebResponse(result, response);
+      await sendAnswer(result, request, response);
     } catch (error) {
       refuse(request, response, error, requestId);
     }
@@ -190,22 +131,8 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       // Event streams have no end of their own; their clients resume elsewhere with the last cursor.
       for (const stream of streams) stream.end();
       await closed;
-      await runtime[Symbol.asyncDispose]();
     },
   };
-}
-
-async function handleUnifiedGraph(options: Parameters<typeof unifiedGraphHandler>[0]) {
-  const { executor, ...graph } = await unifiedGraphHandler(options);
-  return { ...graph, ...(executor ? { executor: executeEachEvent(executor) } : {}) };
-}
-
-interface HiveRequest {
-  document: import("graphql").DocumentNode;
-  variables?: Record<string, unknown>;
-  operationName?: string;
-  operationType?: string;
-  context?: unknown;
 }
 
 function wantsPage(request: http.IncomingMessage): boolean {

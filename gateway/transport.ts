@@ -1,11 +1,10 @@
-import { type DocumentNode, type ExecutionResult, GraphQLError, parse, print } from "graphql";
+import { type DocumentNode, type ExecutionResult, GraphQLError, parse } from "graphql";
 import { AppError, toAppError } from "../common/errors.js";
 import type { Caller } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import { type ServiceKey, serviceHeader } from "../common/service-key.js";
 import { executeOperation, type Subgraph } from "../common/subgraph.js";
 import { traceHeaders } from "../common/tracing.js";
-import type { SubscriptionStep } from "./each-event.js";
 import { postJson } from "./post-json.js";
 import { RemoteSubscription } from "./remote-subscription.js";
 
@@ -14,14 +13,13 @@ export interface GatewayContext {
   caller: Caller;
   authorization: string;
   requestId: string;
-  /** Of a subscription: what the present execution of its plan is for. */
-  subscriptionStep?: SubscriptionStep;
 }
 
 export interface SubgraphRequest {
+  /** The operation, as it goes to a subgraph that runs apart, and as one in this process executes it. */
+  text: string;
   document: DocumentNode;
-  variables?: Record<string, unknown>;
-  operationName?: string;
+  variables: Record<string, unknown> | undefined;
   isSubscription: boolean;
   context: GatewayContext;
 }
@@ -41,12 +39,8 @@ const readyTimeoutMs = 1_500;
 
 /** A subgraph in this process: no network hop, and the caller is the one that the gateway has verified. */
 export function localExecutor(subgraph: Subgraph, log: Logger): SubgraphExecutor {
-  return ({ document, variables, operationName, isSubscription, context }) =>
-    executeOperation(
-      subgraph,
-      { document, variables, operationName, isSubscription, caller: context.caller, requestId: context.requestId },
-      log,
-    );
+  return ({ document, variables, isSubscription, context: { caller, requestId } }) =>
+    executeOperation(subgraph, { document, variables, isSubscription, caller, requestId }, log);
 }
 
 export interface RemoteExecutor {
@@ -58,13 +52,7 @@ export interface RemoteExecutor {
 /** A subgraph behind HTTP and WebSocket, which verifies the caller's token again. Down is an error that names it, not a crash. */
 export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): RemoteExecutor {
   const address = new URL(url);
-  const printed = new WeakMap<DocumentNode, string>();
-  const text = (document: DocumentNode) => {
-    const query = printed.get(document) ?? print(document);
-    printed.set(document, query);
-    return query;
-  };
-  const query = async ({ document, variables, operationName, context }: SubgraphRequest): Promise<ExecutionResult> => {
+  const query = async ({ text, variables, context }: SubgraphRequest): Promise<ExecutionResult> => {
     try {
       const headers = {
         "content-type": "application/json",
@@ -74,7 +62,7 @@ export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): Remot
         ...traceHeaders(),
         [serviceHeader]: serviceKey.sign(),
       };
-      const body = JSON.stringify({ query: text(document), variables, operationName });
+      const body = JSON.stringify({ query: text, variables });
       const { status, json } = await postJson(address, headers, body, requestTimeoutMs);
       const result = json as ExecutionResult | null;
       if (!result || (result.data === undefined && result.errors === undefined))
@@ -84,7 +72,7 @@ export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): Remot
       return { data: null, errors: [unavailable(name, error)] };
     }
   };
-  const subscribe = ({ document, variables, operationName, context }: SubgraphRequest) => {
+  const subscribe = ({ text, variables, context }: SubgraphRequest) => {
     return new RemoteSubscription({
       url,
       connectionParams: {
@@ -92,7 +80,7 @@ export function remoteExecutor({ name, url, serviceKey }: RemoteSubgraph): Remot
         requestId: context.requestId,
         service: serviceKey.sign(),
       },
-      payload: { query: text(document), variables: variables ?? null, operationName: operationName ?? null },
+      payload: { query: text, variables: variables ?? null },
       toResult: (error) => ({ errors: [unavailable(name, error)] }),
     });
   };
@@ -117,9 +105,8 @@ function unavailable(name: string, cause: unknown): GraphQLError {
   );
 }
 
-const existence = parse(
-  "query ($representations: [_Any!]!) { _entities(representations: $representations) { __typename } }",
-);
+const existence = "query ($representations: [_Any!]!) { _entities(representations: $representations) { __typename } }";
+const existenceDocument = parse(existence);
 
 /** Whether entities exist for the caller, asked of their owner. An owner that does not answer is an error, not an absence. */
 export async function findEntities(
@@ -128,7 +115,8 @@ export async function findEntities(
   representations: { __typename: string; id: string }[],
   context: GatewayContext,
 ): Promise<boolean[]> {
-  const request = { document: existence, variables: { representations }, isSubscription: false, context };
+  const variables = { representations };
+  const request = { text: existence, document: existenceDocument, variables, isSubscription: false, context };
   const result = (await executor(request)) as ExecutionResult<{ _entities: (object | null)[] }>;
   if (!result.data) {
     const message = result.errors?.[0]?.message ?? `The subgraph ${owner} does not answer just now.`;

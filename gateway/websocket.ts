@@ -6,6 +6,7 @@ import { toAppError } from "../common/errors.js";
 import { type Door, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
+import type { Answer, Params } from "./graph.js";
 import type { GatewayLimits } from "./limits/gateway-limits.js";
 import { ReaderWatch } from "./reader-watch.js";
 import type { GatewayContext } from "./transport.js";
@@ -16,14 +17,14 @@ interface Connection extends Record<PropertyKey, unknown> {
   context?: GatewayContext;
 }
 
-/** How the runtime answers one operation of a connection. */
-export type AnswerOperation = (params: unknown, context: GatewayContext) => Promise<unknown>;
+/** How one operation of a connection is answered. */
+export type AnswerOperation = (params: Params, context: GatewayContext) => Promise<Answer>;
 
 const checkIntervalMs = 500;
 const tooMany = new GraphQLError("Too many operations at a time on this connection.", {
   extensions: { code: "SUBSCRIPTION_LIMIT" },
 });
-/** graphql-ws wants a document to see which function to call; the runtime behind both parses the real one. */
+/** graphql-ws wants a document to see which function to call; the graph behind both parses the real one. */
 const anyOperation = parse("{ __typename }");
 /** graphql-ws would cut who does not answer its pings without a word. */
 const withoutPings = 0;
@@ -84,8 +85,8 @@ export function serveWebSocket(
           contextValue: { params, context: ctx.extra.context },
         };
       },
-      execute: (args) => answerOperation(args, answer) as never,
-      subscribe: (args) => answerOperation(args, answer) as never,
+      execute: (args) => answerOperation(args, answer),
+      subscribe: (args) => answerOperation(args, answer),
       onError: (_ctx, _id, _payload, errors) => {
         log.debug({ errors }, "a WebSocket operation failed");
       },
@@ -115,7 +116,7 @@ export function serveWebSocket(
   };
 }
 
-function answerOperation(args: { contextValue?: unknown }, answer: AnswerOperation): Promise<unknown> {
-  const { params, context } = args.contextValue as { params: unknown; context: GatewayContext };
+function answerOperation(args: { contextValue?: unknown }, answer: AnswerOperation): Promise<Answer> {
+  const { params, context } = args.contextValue as { params: Params; context: GatewayContext };
   return answer(params, context);
 }

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { type GraphQLSchema, parse, validate } from "graphql";
 import { ConfigError } from "../../common/config.js";
+import { AppError } from "../../common/errors.js";
 
 /** Registered documents by the SHA-256 of their text, in hexadecimal. */
 export type TrustedDocuments = ReadonlyMap<string, string>;
@@ -10,6 +11,30 @@ export type TrustedDocuments = ReadonlyMap<string, string>;
 /** The name under which a document is known: Apollo's and Relay's, so that their clients can send it. */
 export function documentId(text: string): string {
   return createHash("sha256").update(text).digest("hex");
+}
+
+/**
+ * The registered document that a client means: by its id, in the two forms that clients have for it, or by its whole text. A
+ * text that is sent beside an id is not looked at. DOCUMENT_NOT_TRUSTED for any other.
+ */
+export function trustedText(
+  documents: TrustedDocuments,
+  query: unknown,
+  id: unknown,
+  extensions: Record<string, unknown> | undefined,
+): string {
+  const persisted = extensions?.persistedQuery as { sha256Hash?: unknown } | null | undefined;
+  const named = persisted?.sha256Hash ?? id;
+  const text = typeof query === "string" ? query : "";
+  const known =
+    typeof named === "string"
+      ? documents.get(named)
+      : (documents.get(documentId(text)) ?? documents.get(documentId(text.trim())));
+  if (known !== undefined) return known;
+  throw new AppError(
+    "DOCUMENT_NOT_TRUSTED",
+    "This gateway answers registered documents only, and this is none of them.",
+  );
 }
 
 /**

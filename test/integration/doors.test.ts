@@ -233,6 +233,14 @@ describe.each(wirings)("%s", (wiring) => {
         "PAYLOAD_TOO_LARGE",
       );
       expect((await post("not json")).result.errors?.[0]).toBeDefined();
+      const mutation = 'mutation { revokeToken(input: { id: "x" }) { userErrors { code } } }';
+      const byGet = await fetch(`${system.gatewayUrl}/graphql?${new URLSearchParams({ query: mutation })}`, {
+        headers: { authorization: `Bearer ${system.adminToken}` },
+      });
+      expect([byGet.status, await byGet.json()]).toMatchObject([
+        405,
+        { errors: [{ extensions: { code: "METHOD_NOT_ALLOWED" } }] },
+      ]);
     });
 
     test("node and nodes find what the caller sees, and nothing else", async () => {

@@ -38,7 +38,7 @@ afterAll(async () => {
 async function run(subgraph: Subgraph, caller: Caller, query: string, variables: Record<string, unknown> = {}) {
   const result = await executeOperation(
     subgraph,
-    { document: parse(query), variables, operationName: undefined, isSubscription: false, caller, requestId: "test" },
+    { document: parse(query), variables, isSubscription: false, caller, requestId: "test" },
     testLog,
   );
   if (Symbol.asyncIterator in result) throw new Error("not a query");
