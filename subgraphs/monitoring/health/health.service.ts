@@ -4,6 +4,7 @@ import type { LoggedEvent } from "../../../common/event-log.js";
 import { type Caller, isMember, mayReadAll } from "../../../common/identity.js";
 import { Rows } from "../../../common/rows.js";
 import { textArray } from "../../../common/session.js";
+import { SharedReads } from "../../../common/shared-reads.js";
 import {
   applyHealthEvent,
   type HealthEvent,
@@ -21,6 +22,8 @@ export interface KnownComputer {
 
 export class HealthService {
   readonly #orm: MikroORM;
+  /** Every subscriber that hears of a change asks for the same at the same time. */
+  readonly #shown = new SharedReads((keys: string[]) => this.#readShown(keys));
 
   constructor(orm: MikroORM) {
     this.#orm = orm;
@@ -31,14 +34,22 @@ export class HealthService {
    * after it folded on top. So whoever was just told of an event reads the health that this event made, or a later one.
    */
   async healthOf(caller: Caller, keys: readonly string[]): Promise<(PartitionHealth | null)[]> {
+    const shown = await this.#shown.load(keys);
+    return keys.map((key) => {
+      const health = shown.get(key);
+      return health && maySee(caller, health) ? health : null;
+    });
+  }
+
+  async #readShown(keys: readonly string[]): Promise<Map<string, PartitionHealth>> {
     const em = this.#orm.em.fork();
     const known = await this.currentHealth(em, keys);
     const computers = await this.currentComputers(em, [...new Set(keys.map(computerOf))]);
-    return keys.map((key) => {
-      const health = known.get(key);
-      if (!health || !maySee(caller, health)) return null;
-      return { ...health, health: shownHealth(health.health, computers.get(computerOf(key))?.liveness) };
-    });
+    for (const [key, health] of known) {
+      const { liveness } = computers.get(computerOf(key)) ?? {};
+      known.set(key, { ...health, health: shownHealth(health.health, liveness) });
+    }
+    return known;
   }
 
   /** Without regard to who asks: the callers' rights are checked by whoever uses it. */
