@@ -3,13 +3,15 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { Client } from "pg";
 import { type Config, ConfigError } from "../common/config.js";
-import { lockDataDir } from "../common/data-dir.js";
+import { compiledFolder, lockDataDir } from "../common/data-dir.js";
 import { clusterSuperuser, systemUser } from "../common/postgres-cluster.js";
 import { copyTree, sync } from "./copy-tree.js";
 
 /** Written last: a folder without it is no backup. */
 const manifestFile = "backup.json";
 const formatVersion = 1;
+/** By themselves, or not at all. */
+const copiedApart = ["postgres", "blobs", compiledFolder];
 
 export interface BackupResult {
   sizeBytes: number;
@@ -41,7 +43,7 @@ export async function backup(config: Config, folder: string): Promise<BackupResu
   try {
     const database = path.join(dataDir, "postgres");
     const databaseCopy = path.join(unfinished, "postgres");
-    let sizeBytes = await copyTree(dataDir, unfinished, { skip: (file) => file === "postgres" || file === "blobs" });
+    let sizeBytes = await copyTree(dataDir, unfinished, { skip: (file) => copiedApart.includes(file) });
     sizeBytes += isOnline
       ? await copyRunningDatabase(dataDir, databaseCopy)
       : await copyTree(database, databaseCopy, { skip: isOfRun });

@@ -8,19 +8,11 @@ import {
   randomBytes,
 } from "node:crypto";
 import { isIP } from "node:net";
-import {
-  BasicConstraintsExtension,
-  ExtendedKeyUsage,
-  ExtendedKeyUsageExtension,
-  KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
-  SubjectAlternativeNameExtension,
-  X509Certificate,
-  X509CertificateGenerator,
-} from "@peculiar/x509";
 import { AppError } from "./errors.js";
 import type { Caller } from "./identity.js";
+
+/** Much code, and needed where a certificate is made: a start has not to wait for it. */
+const loadX509 = () => import("@peculiar/x509");
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const authorityLifetimeMs = 20 * 365 * 86_400_000;
@@ -47,9 +39,10 @@ export interface IssuedCertificate {
 
 /** The PEM of a new authority, its key before its certificate: what the data dir keeps in one file. */
 export async function createAuthority(): Promise<string> {
+  const x509 = await loadX509();
   const keys = await newKeys();
   const now = Date.now();
-  const certificate = await X509CertificateGenerator.createSelfSigned({
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerial(),
     name: "CN=Slapgraph",
     notBefore: new Date(now - backdatedMs),
@@ -57,8 +50,8 @@ export async function createAuthority(): Promise<string> {
     signingAlgorithm: algorithm,
     keys,
     extensions: [
-      new BasicConstraintsExtension(true, 0, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
     ],
   });
   return `${await keyPem(keys.privateKey)}\n${certificate.toString("pem")}\n`;
@@ -68,44 +61,45 @@ export async function createAuthority(): Promise<string> {
 export class CertificateAuthority {
   /** What the listeners trust, and clients may. */
   readonly pem: string;
-  readonly #certificate: X509Certificate;
   readonly #authority: NodeCertificate;
   readonly #key: CryptoKey;
   readonly #sealingKey: Buffer;
 
-  private constructor(certificate: X509Certificate, key: CryptoKey, sealingKey: Buffer) {
-    this.#certificate = certificate;
-    this.pem = `${certificate.toString("pem")}\n`;
-    this.#authority = new NodeCertificate(this.pem);
+  private constructor(authority: NodeCertificate, key: CryptoKey, sealingKey: Buffer) {
+    this.#authority = authority;
+    this.pem = authority.toString();
     this.#key = key;
     this.#sealingKey = sealingKey;
   }
 
-  /** Throws what the library does when the text is not what `createAuthority` made. */
+  /** Throws what node:crypto does when the text is not what `createAuthority` made. */
   static async open(pem: string): Promise<CertificateAuthority> {
     const pkcs8 = createPrivateKey(pem).export({ type: "pkcs8", format: "der" });
     const key = await crypto.subtle.importKey("pkcs8", new Uint8Array(pkcs8), algorithm, false, ["sign"]);
     const sealingKey = Buffer.from(hkdfSync("sha256", pkcs8, "", "slapgraph instance keys", 32));
-    return new CertificateAuthority(new X509Certificate(pem.slice(pem.indexOf(certificateMarker))), key, sealingKey);
+    return new CertificateAuthority(new NodeCertificate(pem.slice(pem.indexOf(certificateMarker))), key, sealingKey);
   }
 
   async issue({ kind, subject, project, lifetimeDays }: CertificateClaims): Promise<IssuedCertificate> {
+    const x509 = await loadX509();
     const keys = await newKeys();
     const serialNumber = newSerial();
     const expiresAt = new Date(Date.now() + lifetimeDays * 86_400_000);
-    const certificate = await X509CertificateGenerator.create({
+    const certificate = await x509.X509CertificateGenerator.create({
       serialNumber,
       subject: `CN=${subject}, OU=${kind}, O=${project}`,
-      issuer: this.#certificate.subject,
+      issuer: new x509.X509Certificate(this.pem).subject,
       notBefore: new Date(Date.now() - backdatedMs),
       notAfter: expiresAt,
       signingAlgorithm: algorithm,
       publicKey: keys.publicKey,
       signingKey: this.#key,
       extensions: [
-        new BasicConstraintsExtension(false, undefined, true),
-        new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth]),
-        new SubjectAlternativeNameExtension([{ type: "url", value: `${namePrefix}${kind}:${project}:${subject}` }]),
+        new x509.BasicConstraintsExtension(false, undefined, true),
+        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth]),
+        new x509.SubjectAlternativeNameExtension([
+          { type: "url", value: `${namePrefix}${kind}:${project}:${subject}` },
+        ]),
       ],
     });
     return {
@@ -118,20 +112,21 @@ export class CertificateAuthority {
 
   /** A certificate for our own listeners, good for these names and addresses. */
   async issueForServer(hosts: readonly string[]): Promise<{ cert: string; key: string }> {
+    const x509 = await loadX509();
     const keys = await newKeys();
-    const certificate = await X509CertificateGenerator.create({
+    const certificate = await x509.X509CertificateGenerator.create({
       serialNumber: newSerial(),
       subject: "CN=Slapgraph server",
-      issuer: this.#certificate.subject,
+      issuer: new x509.X509Certificate(this.pem).subject,
       notBefore: new Date(Date.now() - backdatedMs),
       notAfter: new Date(Date.now() + serverLifetimeMs),
       signingAlgorithm: algorithm,
       publicKey: keys.publicKey,
       signingKey: this.#key,
       extensions: [
-        new BasicConstraintsExtension(false, undefined, true),
-        new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
-        new SubjectAlternativeNameExtension(
+        new x509.BasicConstraintsExtension(false, undefined, true),
+        new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+        new x509.SubjectAlternativeNameExtension(
           [...new Set(hosts)].map((value) => ({ type: isIP(value) === 0 ? ("dns" as const) : ("ip" as const), value })),
         ),
       ],
@@ -186,5 +181,6 @@ function newSerial(): string {
 }
 
 async function keyPem(key: CryptoKey): Promise<string> {
+  const { PemConverter } = await loadX509();
   return PemConverter.encode(await crypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
 }

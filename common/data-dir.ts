@@ -7,6 +7,9 @@ import path from "node:path";
 import { CertificateAuthority, createAuthority } from "./certificates.js";
 import { ConfigError } from "./config.js";
 
+/** What may be lost without loss: code of ours as Node.js compiled it. */
+export const compiledFolder = "compiled";
+
 /** The folder that a single machine's state lives in. Others may pass through it (PostgreSQL runs as its own user), not list it. */
 export function openDataDir(dataDir: string): void {
   try {

@@ -1,5 +1,3 @@
-import { renderGraphiQL } from "@graphql-yoga/render-graphiql";
-
 const welcome = `# Slapgraph. Put the token into "Headers" below, as
 #   { "authorization": "Bearer <token>" }
 # At the first start the administrator's token is written to the file
@@ -28,8 +26,17 @@ subscription Watch {
 `;
 
 /** The page a browser gets. It carries all that it needs, so it works without the internet; what it asks takes a token as always. */
-export function graphiqlPage(): string {
-  page ??= renderGraphiQL({
+export function graphiqlPage(): Promise<string> {
+  page ??= render();
+  return page;
+}
+
+/** Nine megabytes with all scripts inside, so it is loaded and rendered once, when first asked for. */
+let page: Promise<string> | undefined;
+
+async function render(): Promise<string> {
+  const { renderGraphiQL } = await import("@graphql-yoga/render-graphiql");
+  return renderGraphiQL({
     title: "Slapgraph",
     defaultQuery: welcome,
     headers: JSON.stringify({ authorization: "Bearer " }),
@@ -37,8 +44,4 @@ export function graphiqlPage(): string {
     subscriptionsProtocol: "SSE",
     endpoint: "/graphql",
   } as never) as string;
-  return page;
 }
-
-/** Nine megabytes with all scripts inside, so it is rendered once, when first asked for. */
-let page: string | undefined;

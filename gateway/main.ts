@@ -1,6 +1,6 @@
 import { ConfigError, subgraphNames } from "../common/config.js";
 import { runService } from "../common/run-service.js";
-import { readSubgraphSdl } from "../schema/emit.js";
+import { readSubgraphSdl } from "../schema/committed.js";
 import { limitsOf } from "./limits/gateway-limits.js";
 import { readTrustedDocuments } from "./limits/trusted-documents.js";
 import { startGateway } from "./server.js";

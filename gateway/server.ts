@@ -5,7 +5,8 @@ import { type Door, openDoor, requestIdOf } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import type { Subgraph } from "../common/subgraph.js";
-import { composeSupergraph } from "./compose.js";
+import { readSupergraph } from "../schema/committed.js";
+import type { SubgraphSdl } from "./compose.js";
 import { Graph } from "./graph.js";
 import { graphiqlPage } from "./graphiql.js";
 import { readParams, sendAnswer } from "./http.js";
@@ -13,13 +14,8 @@ import { defaultLimits, type GatewayLimits } from "./limits/gateway-limits.js";
 import { checkTrustedDocuments, type TrustedDocuments } from "./limits/trusted-documents.js";
 import { nodeExecutor, nodeName, nodeSdl } from "./node.subgraph.js";
 import { observed } from "./observed.js";
-import {
-  findEntities,
-  localExecutor,
-  type RemoteSubgraph,
-  remoteExecutor,
-  type SubgraphExecutor,
-} from "./transport.js";
+import type { RemoteExecutor } from "./remote-executor.js";
+import { findEntities, localExecutor, type RemoteSubgraph, type SubgraphExecutor } from "./transport.js";
 import { serveWebSocket } from "./websocket.js";
 
 export interface GatewayOptions {
@@ -41,15 +37,18 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   const { tokens, trustedDocuments, log } = options;
   const limits = options.limits ?? defaultLimits;
   const executors = new Map<string, SubgraphExecutor>();
-  const remotes = options.subgraphs.flatMap((subgraph) => {
-    if (!("url" in subgraph)) {
-      executors.set(subgraph.name, observed(subgraph.name, localExecutor(subgraph, log)));
-      return [];
+  const remotes: RemoteExecutor[] = [];
+  for (const subgraph of options.subgraphs) {
+    let execute = "url" in subgraph ? null : localExecutor(subgraph, log);
+    if ("url" in subgraph) {
+      // With an HTTP client, which a gateway beside its subgraphs has no use for.
+      const { remoteExecutor } = await import("./remote-executor.js");
+      const remote = remoteExecutor(subgraph);
+      remotes.push(remote);
+      execute = remote.execute;
     }
-    const remote = remoteExecutor(subgraph);
-    executors.set(subgraph.name, observed(subgraph.name, remote.execute));
-    return [remote];
-  });
+    if (execute) executors.set(subgraph.name, observed(subgraph.name, execute));
+  }
   const executorOf = (name: string) => {
     const executor = executors.get(name);
     if (!executor) throw new AppError("INTERNAL", `There is no subgraph ${name}.`);
@@ -61,7 +60,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   );
 
   const graph = new Graph({
-    supergraph: composeSupergraph([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]),
+    supergraph: await supergraphOf([...options.subgraphs, { name: nodeName, sdl: nodeSdl }]),
     executorOf,
     limits,
     trustedDocuments,
@@ -88,7 +87,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const path = (request.url ?? "/").split("?", 1)[0];
       if (path === "/" && request.method === "GET") return void response.writeHead(302, { location: "/graphql" }).end();
       if (path !== "/graphql") throw new AppError("NOT_FOUND", "The API is at /graphql.");
-      if (wantsPage(request)) return sendPage(response);
+      if (wantsPage(request)) return await sendPage(response);
       const authorization = request.headers.authorization ?? "";
       const caller = await tokens.verifyAuthorization(authorization);
       const params = await readParams(request, limits.bodyBytes);
@@ -135,12 +134,20 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
   };
 }
 
+/** As committed where it is of the same subgraphs. Composing it takes longer than all else that a gateway does at its start. */
+async function supergraphOf(subgraphs: readonly SubgraphSdl[]): Promise<string> {
+  const committed = await readSupergraph(subgraphs);
+  if (committed !== null) return committed;
+  const { composeSupergraph } = await import("./compose.js");
+  return composeSupergraph(subgraphs);
+}
+
 function wantsPage(request: http.IncomingMessage): boolean {
   return request.method === "GET" && (request.headers.accept ?? "").includes("text/html");
 }
 
-function sendPage(response: http.ServerResponse): void {
-  const page = graphiqlPage();
+async function sendPage(response: http.ServerResponse): Promise<void> {
+  const page = await graphiqlPage();
   response.writeHead(200, { "content-type": "text/html; charset=utf-8", "content-length": Buffer.byteLength(page) });
   response.end(page);
 }

@@ -2,9 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { errorTable } from "../common/errors.js";
 import { composeSupergraph, type SubgraphSdl } from "../gateway/compose.js";
 import { nodeName, nodeSdl } from "../gateway/node.subgraph.js";
-
-/** schema/ of the source tree, as seen from dist/schema. */
-const folder = new URL("../../schema/", import.meta.url);
+import { schemaFolder } from "./committed.js";
 
 function filesOf(subgraphs: readonly SubgraphSdl[]): Map<string, string> {
   const all = [...subgraphs.map(({ name, sdl }) => ({ name, sdl })), { name: nodeName, sdl: nodeSdl }];
@@ -32,14 +30,14 @@ ${rows.join("\n")}
 }
 
 export async function writeSchemas(subgraphs: readonly SubgraphSdl[]): Promise<void> {
-  for (const [name, text] of filesOf(subgraphs)) await writeFile(new URL(name, folder), text);
+  for (const [name, text] of filesOf(subgraphs)) await writeFile(new URL(name, schemaFolder), text);
 }
 
 /** Throws when a committed file is not what the code emits. */
 export async function checkSchemas(subgraphs: readonly SubgraphSdl[]): Promise<void> {
   const drifted: string[] = [];
   for (const [name, text] of filesOf(subgraphs)) {
-    const committed = await readFile(new URL(name, folder), "utf8").catch(() => null);
+    const committed = await readFile(new URL(name, schemaFolder), "utf8").catch(() => null);
     if (committed !== text) drifted.push(`schema/${name}`);
   }
   if (drifted.length === 0) return;
@@ -47,9 +45,4 @@ export async function checkSchemas(subgraphs: readonly SubgraphSdl[]): Promise<v
     `${drifted.join(", ")}: not what the code emits. Run \`npm run schema\`, look at the difference, and commit it.\n`,
   );
   process.exitCode = 1;
-}
-
-/** The committed SDL of a subgraph, for a gateway whose subgraphs run apart. */
-export function readSubgraphSdl(name: string): Promise<string> {
-  return readFile(new URL(`${name}.graphql`, folder), "utf8");
 }

@@ -26,7 +26,6 @@ import { ReindexService } from "./reindex/reindex.service.js";
 import { onlyHere, Repeating } from "./repeating.js";
 import { recordReleaseUse, releaseUseKinds } from "./retention/release-use.js";
 import { RetentionService } from "./retention/retention.service.js";
-import { openS3BlobStore } from "./s3-blob-store.js";
 import { CacheStatisticsService } from "./statistics/cache-statistics.service.js";
 import { ReadCounts } from "./statistics/read-counts.js";
 import { buildShacacheSchema } from "./subgraph.js";
@@ -52,9 +51,7 @@ export async function openShacache(
   { databaseUrl, eventLog, log }: SubgraphResources,
   config: Config,
 ): Promise<ShacacheService> {
-  const blobs: BlobStore = config.s3
-    ? await openS3BlobStore(config.s3)
-    : await openFileBlobStore(path.join(config.dataDir, "blobs"));
+  const blobs = await openBlobStore(config);
   const orm = await openDatabase({
     url: databaseUrl,
     schema: "shacache",
@@ -165,4 +162,11 @@ async function requireIndex(orm: MikroORM): Promise<void> {
   throw new ConfigError(
     "The tables of the Shacache's index are gone. Run `drop schema shacache cascade` on the database, start again, then run `slapgraph cache reindex`.",
   );
+}
+
+async function openBlobStore({ s3, dataDir }: Config): Promise<BlobStore> {
+  if (!s3) return openFileBlobStore(path.join(dataDir, "blobs"));
+  // The S3 client is much code, which a start without it has not to wait for.
+  const { openS3BlobStore } = await import("./s3-blob-store.js");
+  return openS3BlobStore(s3);
 }
