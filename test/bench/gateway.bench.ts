@@ -1,4 +1,5 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, fork, spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import path from "node:path";
@@ -10,6 +11,7 @@ import { readRows } from "../support/ledger.js";
 import { RunningSystem } from "../support/running-system.js";
 import { slapForms } from "../support/slap-client.js";
 import { waitFor } from "../support/wait-for.js";
+import type { Told } from "./gateway-alone.js";
 import { endAfterwards, median, say } from "./report.js";
 
 /**
@@ -85,8 +87,39 @@ export async function run(): Promise<void> {
       );
     }
   }
+  await share(apart, apartTokens);
   if (!apollo) say("@apollo/gateway was not measured: APOLLO_FOLDER names no folder that has it");
   await fanOut(together);
+}
+
+/** In one process: what a join takes through the door, less what its subgraphs do of it. */
+async function share(system: RunningSystem, clients: Told["clients"]): Promise<void> {
+  const child = fork(path.join(import.meta.dirname, "gateway-alone.js"), {
+    env: { DATABASE_URL: system.databaseUrl, SLAPGRAPH_DATA_DIR: system.dataDir, PATH: process.env.PATH },
+  });
+  endAfterwards(() => child.kill("SIGKILL"));
+  const [url] = (await once(child, "message")) as [string];
+  const pid = child.pid ?? 0;
+  const target = { name: "gateway alone", url: `${url}/graphql`, pid, headers: () => ({}) };
+  const all: { through: number; within: number }[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    const through = (await measure(target, joined, clients)).cpuMs;
+    const within = await withoutDoor(child, clients);
+    if (round > 0) all.push({ through, within });
+  }
+  const through = median(all.map((one) => one.through));
+  const within = median(all.map((one) => one.within));
+  const difference = median(all.map((one) => one.through - one.within));
+  say(
+    `join of two   in one process       ${through.toFixed(2)} ms CPU through the gateway, ${within.toFixed(2)} without: its share ${difference.toFixed(2)} ms, goal 0.6`,
+  );
+}
+
+async function withoutDoor(child: ChildProcess, clients: Told["clients"]): Promise<number> {
+  const before = cpuMsOf(child.pid ?? 0);
+  child.send({ seconds, clients } satisfies Told);
+  const [count] = (await once(child, "message")) as [number];
+  return (cpuMsOf(child.pid ?? 0) - before) / count;
 }
 
 /** Computers with partitions, a distinct token each. */
