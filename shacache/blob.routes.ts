@@ -158,6 +158,9 @@ async function putBlob(exchange: Exchange): Promise<void> {
   const { request, services, key } = exchange;
   if (!sha512Pattern.test(key))
     throw new AppError("BAD_USER_INPUT", "A blob's name is 128 lower-case hexadecimal digits.");
+  const announced = digestIn(request.headers["repr-digest"]);
+  if (announced !== undefined && announced !== key)
+    throw new AppError("DIGEST_MISMATCH", "Repr-Digest names another blob than the target.");
   const isNewWanted = request.headers["if-none-match"] === "*";
   if (isNewWanted && (await services.artifacts.statStored(key)) !== null)
     throw new AppError("PRECONDITION_FAILED", "The blob is there already.");

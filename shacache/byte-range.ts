@@ -2,7 +2,7 @@ import type { ByteRange } from "./blob-store.js";
 
 /** One range of bytes, both ends inclusive; null for none or for a form that is better ignored than refused (RFC 9110 §14.2). */
 export function parseRange(header: string | undefined, sizeBytes: number): ByteRange | "unsatisfiable" | null {
-  const match = /^bytes=(\d*)-(\d*)$/.exec(header ?? "");
+  const match = /^bytes=(\d*)-(\d*)$/i.exec(header ?? "");
   if (!match || (match[1] === "" && match[2] === "")) return null;
   const last = sizeBytes - 1;
   if (match[1] === "") {

@@ -6,7 +6,7 @@ import type { Logger } from "../common/log.js";
 import { type DoubleDoor, openDoubleDoor } from "../common/tls-door.js";
 import type { ShacacheAccess } from "./access.js";
 import type { ShacacheServices } from "./context.js";
-import { drain } from "./request-body.js";
+import { answerEarly, drain } from "./request-body.js";
 import { route } from "./routes.js";
 import { parseTarget } from "./target.js";
 
@@ -65,7 +65,9 @@ async function answer(
     if (appError.httpStatus === 401) response.setHeader("www-authenticate", 'Basic realm="slapgraph"');
     const isBlobRead = request.method === "GET" && parseTarget(request.url ?? "/").store === "shacache";
     // After a cut the client appends whatever comes to the blob, an error's text too (part 2, 1).
+    const text = `${appError.code}: ${appError.message}\n`;
     if (isBlobRead || request.method === "HEAD") response.writeHead(appError.httpStatus, { "content-length": 0 }).end();
-    else sendText(response, appError.httpStatus, `${appError.code}: ${appError.message}\n`);
+    else if (request.complete) sendText(response, appError.httpStatus, text);
+    else await answerEarly(request, response, appError.httpStatus, text);
   }
 }

@@ -108,8 +108,7 @@ class FileBlobStore implements BlobStore {
       };
       return { pieces: readPieces(file, start, end, slots), close };
     } catch (error) {
-      if (isAbsent(error)) return null;
-      throw classify(error);
+      return this.#absentOrThrow(error);
     }
   }
 
@@ -121,8 +120,7 @@ class FileBlobStore implements BlobStore {
       const bytes = Buffer.allocUnsafeSlow(sizeBytes);
       return bytes.subarray(0, readSync(file, bytes, 0, sizeBytes, 0));
     } catch (error) {
-      if (isAbsent(error)) return null;
-      throw classify(error);
+      return this.#absentOrThrow(error);
     } finally {
       if (file !== undefined) closeSync(file);
     }
@@ -132,8 +130,7 @@ class FileBlobStore implements BlobStore {
     try {
       return { sizeBytes: (await stat(this.#fileOf(location))).size };
     } catch (error) {
-      if (isAbsent(error)) return null;
-      throw classify(error);
+      return this.#absentOrThrow(error);
     }
   }
 
@@ -179,13 +176,20 @@ class FileBlobStore implements BlobStore {
   }
 
   async check(): Promise<void> {
-    await access(this.#incoming, constants.W_OK).catch((error) => {
+    await Promise.all([this.#incoming, this.#blobs].map((folder) => access(folder, constants.W_OK))).catch((error) => {
       throw classify(error);
     });
   }
 
   async close(): Promise<void> {
     // Files are closed by whoever opened them.
+  }
+
+  /** A file is absent only where the store itself is there: of what is in a folder that is not mounted nothing is known. */
+  async #absentOrThrow(error: unknown): Promise<null> {
+    if (!isAbsent(error)) throw classify(error);
+    await this.check();
+    return null;
   }
 
   #fileOf(location: string): string {

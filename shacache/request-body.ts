@@ -7,10 +7,11 @@ import type { Exchange } from "./routes.js";
 const leastBytesPerMs = 8;
 const longestUploadMs = 12 * 3_600_000;
 /** A refused upload is read up to here, so that the client sees the status and not a broken pipe. */
-const maxDrainBytes = 256 * 1024 * 1024;
+const maxDrainBytes = 1024 ** 3;
 const maxDrainMs = 30_000;
-/** A client that sends nothing more is waiting for the answer. */
-const drainQuietMs = 500;
+/** A client that sends nothing more is waiting for the answer, or only pauses. */
+const answerAfterMs = 500;
+const longestPauseMs = 5_000;
 
 export function announcedBytes(request: http.IncomingMessage): number {
   const header = request.headers["content-length"];
@@ -38,8 +39,27 @@ export function watchBody({ request, response, uploadStallMs }: Exchange, sizeBy
   return () => clearTimeout(deadline);
 }
 
+/**
+ * Answers while the rest of a refused upload may still come, and reads on for a while: closing would take the answer away from
+ * a client that had only paused.
+ */
+export async function answerEarly(
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  status: number,
+  text: string,
+): Promise<void> {
+  response.writeHead(status, {
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": Buffer.byteLength(text),
+  });
+  response.write(text);
+  await drain(request, longestPauseMs);
+  response.end();
+}
+
 /** Reads what is left of a refused upload, up to a bound and while bytes keep coming. */
-export function drain(request: http.IncomingMessage): Promise<void> {
+export function drain(request: http.IncomingMessage, quietMs = answerAfterMs): Promise<void> {
   return new Promise((resolve) => {
     let sizeBytes = 0;
     const end = () => {
@@ -54,7 +74,7 @@ export function drain(request: http.IncomingMessage): Promise<void> {
       if (sizeBytes > maxDrainBytes) end();
     };
     const deadline = setTimeout(end, maxDrainMs);
-    const quiet = setTimeout(end, drainQuietMs);
+    const quiet = setTimeout(end, quietMs);
     request.on("data", count);
     for (const event of ["end", "error", "close"]) request.once(event, end);
     request.resume();

@@ -28,6 +28,9 @@ export const maxBlobBytes = 64 * 1024 ** 3;
 /** A reader of a large blob has some chunks in memory, so there is a limit to them; within a minute the client gives up. */
 const readers = new Gate(256, 45_000);
 const smallBytes = 256 * 1024;
+/** Why a blob is quarantined that the store does not have as it should. */
+export const lost = "The store no longer has the blob.";
+const tooShort = "The blob ends before its size.";
 
 export interface Upload {
   expectedSizeBytes?: number;
@@ -47,6 +50,8 @@ export class ArtifactService {
   readonly #limits: UploadLimits;
   readonly #reads: ReadCounts;
   readonly #index: ArtifactIndex;
+  /** Blobs that a collection decides about just now, each until it has. */
+  readonly #judged = new Map<string, Promise<unknown>>();
 
   constructor(orm: MikroORM, eventLog: EventLog, blobs: BlobStore, limits: UploadLimits, reads: ReadCounts) {
     this.#orm = orm;
@@ -176,7 +181,7 @@ export class ArtifactService {
 
   /** What a reader asks first, and is counted by. Null when there is no such blob. */
   async stat(sha512: string): Promise<{ sizeBytes: number } | null> {
-    return this.#counted(sha512, await this.#index.find(sha512));
+    return this.#counted(sha512, () => this.#index.find(sha512));
   }
 
   /** Whether the index has it; no read of anybody, so nothing is counted. */
@@ -184,16 +189,41 @@ export class ArtifactService {
     return (await this.#index.find(sha512)) !== null;
   }
 
-  #counted<Found>(sha512: string, found: Found | null): Found | null {
+  /** What is found is kept for who found it, so nobody looks while a collection decides. */
+  async #counted<Found>(sha512: string, look: () => Promise<Found | null>): Promise<Found | null> {
+    let found = await look();
+    for (let judgement = this.#judged.get(sha512); judgement; judgement = this.#judged.get(sha512)) {
+      await judgement;
+      found = await look();
+    }
     if (found === null) this.#reads.noteMiss();
     else this.#reads.noteHit(sha512);
     return found;
   }
 
-  /** Like `stat`, and the store has the bytes. */
+  /** Decides whether a blob goes, while its readers of this process wait for the decision. */
+  whileJudged<Result>(sha512: string, judge: () => Promise<Result>): Promise<Result> {
+    const judgement = judge().finally(() => {
+      this.#judged.delete(sha512);
+      this.#index.forget(sha512);
+    });
+    this.#judged.set(
+      sha512,
+      judgement.catch(() => undefined),
+    );
+    return judgement;
+  }
+
+  /** Like `stat`, and the store has the bytes, as many as there should be. */
   async statStored(sha512: string): Promise<{ sizeBytes: number } | null> {
-    const known = await this.#index.findAgain(sha512);
-    return this.#counted(sha512, known && (await this.#blobs.stat(known.location)));
+    return this.#counted(sha512, async () => {
+      const known = await this.#index.findAgain(sha512);
+      if (known === null) return null;
+      const stored = await this.#blobs.stat(known.location);
+      if (stored !== null && stored.sizeBytes >= known.sizeBytes) return known;
+      await this.quarantine(sha512, known.location, stored ? tooShort : lost);
+      return null;
+    });
   }
 
   /** Where the store itself gives the blob to whoever has this address; null where there is no such blob or the store takes no clients. */
@@ -214,7 +244,9 @@ export class ArtifactService {
     if (opened !== null) return opened;
     // Not where it was: another process may have moved it.
     const moved = await this.#index.findAgain(sha512);
-    return moved === null || moved.location === known.location ? null : this.#open(sha512, moved, range);
+    if (moved !== null && moved.location !== known.location) return this.#open(sha512, moved, range);
+    if (moved !== null) await this.quarantine(sha512, known.location, lost);
+    return null;
   }
 
   async #open(sha512: string, known: KnownBlob, range?: ByteRange) {

@@ -3,7 +3,7 @@ import type { MikroORM } from "@mikro-orm/postgresql";
 import type { BlobStore } from "../blob-store.js";
 import { digestStored } from "../digest-stored.js";
 import { Adoption } from "./adoption.js";
-import type { ArtifactService } from "./artifact.service.js";
+import { type ArtifactService, lost } from "./artifact.service.js";
 
 /** A finished object that no index names may be an upload that is about to be named; after this long it is not. */
 const unnamedAgeMs = 3_600_000;
@@ -73,7 +73,7 @@ export class Scrub {
         result.checkedBlobs++;
         result.checkedBytes += found?.sizeBytes ?? 0;
         if (found?.sha512 !== sha512) {
-          const cause = found ? "The blob does not have its digest." : "The store no longer has the blob.";
+          const cause = found ? "The blob does not have its digest." : lost;
           if (await this.#artifacts.quarantine(sha512, location, cause)) result.quarantined++;
         }
         after = sha512;

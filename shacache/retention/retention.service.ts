@@ -55,6 +55,7 @@ export class RetentionService {
   /** How much a collection of a project would remove now; null for who is no member. */
   async preview(caller: Caller, project: string): Promise<(CollectionResult & { project: string }) | null> {
     if (!isMember(caller, project)) return null;
+    await this.#reads.flush();
     const [row] = await this.#orm.em
       .fork()
       .execute<{ count: string; bytes: string | null }[]>(
@@ -117,7 +118,17 @@ export class RetentionService {
    * without a name, which the scrub judges.
    */
   async #remove({ sha512, location }: CollectableRow, actor: string, time: Date): Promise<boolean> {
-    const removed = await this.#eventLog.transact(this.#orm, async (em, append) => {
+    const removed = await this.#artifacts.whileJudged(sha512, () => this.#unname({ sha512, location }, actor, time));
+    if (removed === null) return false;
+    // Bytes and records go after the index: what a crash leaves of them the scrub judges, or nobody asks for.
+    await this.#records.remove(removed.map(({ id }) => id));
+    await this.#artifacts.dropBytes(sha512, location);
+    return true;
+  }
+
+  /** The entries that went with it; null where it stays. */
+  #unname({ sha512, location }: Pick<CollectableRow, "sha512" | "location">, actor: string, time: Date) {
+    return this.#eventLog.transact(this.#orm, async (em, append) => {
       await em.execute("select 1 from shacache.artifact where sha512 = ? for update", [sha512]);
       const [row] = await em.execute<CollectableRow[]>(
         `${collectable} and artifact.sha512 = ? and artifact.location = ?`,
@@ -133,11 +144,6 @@ export class RetentionService {
       await append({ kind: "ArtifactCollected", subject: sha512, project: row.project, actor, payload });
       return entries;
     });
-    if (removed === null) return false;
-    // Bytes and records go after the index: what a crash leaves of them the scrub judges, or nobody asks for.
-    await this.#records.remove(removed.map(({ id }) => id));
-    await this.#artifacts.dropBytes(sha512, location);
-    return true;
   }
 
   /** Owners of the blob's project only. A pinned blob is never collected. Idempotent. */

@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   utimesSync,
@@ -131,6 +132,23 @@ test("a file store that is broken says so, and is never taken for an absence", a
   mkdirSync(place);
   chmodSync(place, 0o755);
   expect(await store.stat(location)).toBeNull();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("a file store whose folders are away is UNAVAILABLE, and good again when they are back", async () => {
+  const folder = mkdtempSync("/tmp/sg-blobs-");
+  const store = await openFileBlobStore(folder);
+  const { location } = await store.receive(Readable.from([Buffer.from("kept")]), { maxSizeBytes: 10 });
+  const unavailable = { code: "UNAVAILABLE" };
+  for (const place of [folder, path.join(folder, "blobs")]) {
+    renameSync(place, `${folder}-away`);
+    await expect(store.stat(location)).rejects.toMatchObject(unavailable);
+    await expect(store.read(location, 4)).rejects.toMatchObject(unavailable);
+    await expect(store.open(location, { start: 0, end: 3 })).rejects.toMatchObject(unavailable);
+    await expect(store.check()).rejects.toMatchObject(unavailable);
+    renameSync(`${folder}-away`, place);
+    expect(await store.stat(location)).toEqual({ sizeBytes: 4 });
+  }
   rmSync(folder, { recursive: true, force: true });
 });
 

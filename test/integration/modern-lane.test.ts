@@ -76,6 +76,7 @@ describe.each(["files", "MinIO"])("the modern lane, on %s", (storeName) => {
       ["bytes=0-0", 0, 0],
       ["bytes=1048575-1048577", 1_048_575, 1_048_577],
       ["bytes=-5", bytes.length - 5, bytes.length - 1],
+      ["Bytes=7-9", 7, 9],
       ["bytes=2999999-", 2_999_999, 2_999_999],
     ];
     for (const [range, start, end] of cases) {
@@ -102,6 +103,10 @@ describe.each(["files", "MinIO"])("the modern lane, on %s", (storeName) => {
       expect((await put(name, body, { "if-none-match": "*" })).status).toBe(412);
     }
     expect((await put("no-digest", bytes)).status).toBe(400);
+    const [one, other] = [randomBytes(1_000), randomBytes(1_000)];
+    const contradictory = { "repr-digest": `sha-512=:${Buffer.from(digest(other), "hex").toString("base64")}:` };
+    expect((await put(digest(one), one, contradictory)).status).toBe(400);
+    expect((await call("GET", digest(one))).status).toBe(404);
     const { status } = await fetch(`${system.shacacheUrl}/shacache`, {
       method: "POST",
       body: new Uint8Array(10),

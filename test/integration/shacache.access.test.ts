@@ -1,10 +1,13 @@
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { request as httpsRequest } from "node:https";
 import { connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CertificateAuthority, createAuthority } from "../../common/certificates.js";
 import { adminToken } from "../support/database.js";
 import { openShacacheFixture, type ShacacheFixture } from "../support/shacache-fixture.js";
+import { waitFor } from "../support/wait-for.js";
 
 const bytes = randomBytes(10_000);
 const sha512 = createHash("sha512").update(bytes).digest("hex");
@@ -64,6 +67,27 @@ describe("who may read and write", () => {
     expect((await open.raw("POST", "/shacache", large)).status).toBe(401);
     expect((await open.raw("POST", "/k/nonsense/shacache", large)).status).toBe(401);
     expect((await open.raw("PUT", "/shadir/key", Buffer.from('["{}", ""]'))).status).toBe(401);
+  });
+
+  test("who pauses in the middle of a refused upload sees why all the same, and not a broken pipe", async () => {
+    const socket = connect(Number(new URL(open.door.url).port), "127.0.0.1");
+    let answer = "";
+    let failure: Error | undefined;
+    socket.setEncoding("latin1").on("data", (text: string) => {
+      answer += text;
+    });
+    socket.on("error", (error) => {
+      failure = error;
+    });
+    socket.write(`POST /shacache HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4000000\r\n\r\n`);
+    // The refusal comes in the pause; what is sent after it is still taken.
+    await waitFor(() => answer.includes("UNAUTHENTICATED"));
+    for (let part = 0; part < 4; part++) {
+      await delay(100);
+      socket.write(Buffer.alloc(1_000_000));
+    }
+    await once(socket, "close");
+    expect([failure, answer.slice(0, 12)]).toEqual([undefined, "HTTP/1.1 401"]);
   });
 
   test("on loopback anybody reads; in private mode a credential is needed, and what is there is not told without one", async () => {

@@ -79,8 +79,21 @@ for (const { store, isSkipped } of stores) {
       );
       await cache.services.blobs.remove(location);
       expect((await get(gone.sha512)).status).toBe(404);
+      expect(await quarantined(gone.sha512)).toBe(1);
       expect((await cache.upload(gone.bytes)).status).toBe(201);
       expect((await get(gone.sha512)).body.equals(gone.bytes)).toBe(true);
+    });
+
+    test("HEAD finds no blob that is shorter than it was or gone, so that a push sends it again", async () => {
+      const head = (sha512: string) => cache.raw("HEAD", `/shacache/${sha512}`);
+      for (const lost of [(bytes: Buffer) => bytes.subarray(0, -1), (bytes: Buffer) => bytes.subarray(0, 0)]) {
+        const { bytes, sha512 } = await stored(2 * chunkBytes);
+        await cache.corrupt(sha512, lost);
+        expect((await head(sha512)).status).toBe(404);
+        expect(await quarantined(sha512)).toBe(1);
+        expect((await cache.upload(bytes)).status).toBe(201);
+        expect((await head(sha512)).headers["content-length"]).toBe(String(bytes.length));
+      }
     });
 
     test("the scrub finds corruption that nobody has read, and leaves what is good", async () => {

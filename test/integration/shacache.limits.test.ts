@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import net from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -246,6 +246,26 @@ describe.skipIf(stores[1]?.isSkipped)("a store that is away", () => {
     await expect
       .poll(async () => (await cache.raw("GET", `/shacache/${digestOf(bytes)}`)).status, { timeout: 15_000 })
       .toBe(200);
+    expect(await cache.events("ArtifactQuarantined")).toEqual([]);
+    await cache.close();
+  });
+});
+
+describe("a folder of blobs that is away", () => {
+  test("is 503 with Retry-After, never 404, and the scrub takes nothing for lost", async () => {
+    const cache = await openShacacheFixture("files");
+    const blobs = [randomBytes(1_000), randomBytes(3 * mebibyte)];
+    for (const bytes of blobs) expect((await cache.upload(bytes)).status).toBe(201);
+    renameSync(cache.folder, `${cache.folder}-away`);
+    for (const target of blobs.map((bytes) => `/shacache/${digestOf(bytes)}`))
+      for (const method of ["GET", "HEAD"]) {
+        const { status, headers } = await cache.raw(method, target);
+        expect([method, status, headers["retry-after"]]).toEqual([method, 503, "5"]);
+      }
+    await expect(cache.services.scrub.run(new AbortController().signal)).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    renameSync(`${cache.folder}-away`, cache.folder);
+    for (const bytes of blobs)
+      expect((await cache.raw("GET", `/shacache/${digestOf(bytes)}`)).body.equals(bytes)).toBe(true);
     expect(await cache.events("ArtifactQuarantined")).toEqual([]);
     await cache.close();
   });

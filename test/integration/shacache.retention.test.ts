@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import { Client } from "pg";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import { administrator, nodeOf, person } from "../support/services.js";
@@ -41,6 +42,7 @@ for (const { store, isSkipped } of stores) {
       expect(await graphql(mutation)).toEqual({ setCachePolicy: { userErrors: [] } });
     };
     const statusOf = async (sha512: string) => (await (await opened()).raw("GET", `/shacache/${sha512}`)).status;
+    const raw = async (method: string, sha512: string) => (await opened()).raw(method, `/shacache/${sha512}`);
     const collect = async (time: Date) => (await opened()).services.retention.collect("test", time);
     test("without a rule nothing goes, however old it is", async () => {
       const sha512 = await stored();
@@ -181,6 +183,18 @@ for (const { store, isSkipped } of stores) {
       expect(await preview()).toEqual({ totals: { artifactCount: 0, sizeBytes: 0 }, rules: new Map() });
     });
 
+    test("what was read a moment ago is not announced to go", async () => {
+      await setPolicy("maxUnreadDays: 5");
+      const sha512 = await stored();
+      const { graphql, rows } = await opened();
+      await rows("update shacache.artifact set renewed_at = now() - interval '9 days'");
+      const preview = () => graphql("{ retentionPreview { artifactCount } }");
+      expect(await preview()).toEqual({ retentionPreview: { artifactCount: 1 } });
+      expect(await statusOf(sha512)).toBe(200);
+      expect(await preview()).toEqual({ retentionPreview: { artifactCount: 0 } });
+      expect(await collect(inDays(0))).toMatchObject({ artifactCount: 0 });
+    });
+
     test("an entry that arrives in the middle of a collection keeps its blob", async () => {
       await setPolicy("maxAgeDays: 1");
       const sha512 = await stored();
@@ -200,6 +214,30 @@ for (const { store, isSkipped } of stores) {
       await arriving.end();
       expect(await collecting).toEqual({ artifactCount: 0, sizeBytes: 0 });
       expect(await statusOf(sha512)).toBe(200);
+    });
+
+    test("who asks for a blob while a collection takes it away does not find it, and sends it again", async () => {
+      await setPolicy("maxAgeDays: 1");
+      const sha512 = await stored();
+      await entered("key", sha512);
+      const { databaseUrl, rows } = await opened();
+      await rows("update shacache.artifact set renewed_at = now() - interval '9 days'");
+      const holding = new Client({ connectionString: databaseUrl });
+      await holding.connect();
+      await holding.query("begin");
+      // The collection has decided when it comes to the blob's entries.
+      await holding.query("select 1 from shacache.directory_entry where sha512 = $1 for update", [sha512]);
+      const collecting = collect(inDays(0));
+      await waitFor(() => rows("select 1 from pg_locks where not granted"), {
+        until: (waiting) => waiting.length > 0,
+        what: "the collection waiting",
+      });
+      const asked = Promise.all(["GET", "HEAD"].map(async (method) => (await raw(method, sha512)).status));
+      await delay(100);
+      await holding.query("commit");
+      await holding.end();
+      expect(await asked).toEqual([404, 404]);
+      expect(await collecting).toMatchObject({ artifactCount: 1 });
     });
 
     test("a blob that was probed since the collection began is kept for the entry that will follow", async () => {
