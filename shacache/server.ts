@@ -1,6 +1,5 @@
 import path from "node:path";
-import type { MikroORM } from "@mikro-orm/postgresql";
-import { type Config, ConfigError } from "../common/config.js";
+import type { Config } from "../common/config.js";
 import { openDatabase, pingDatabase } from "../common/database.js";
 import type { SubgraphResources, SubgraphService } from "../common/subgraph-service.js";
 import { Adoption } from "./artifact/adoption.js";
@@ -22,6 +21,7 @@ import { DirectoryEntryService } from "./directory-entry/directory-entry.service
 import { EntryRecords } from "./directory-entry/entry-records.js";
 import { openFileBlobStore } from "./file-blob-store.js";
 import { shacacheMigrations } from "./migrations.js";
+import { makeIndexTables } from "./reindex/index-tables.js";
 import { ReindexService } from "./reindex/reindex.service.js";
 import { onlyHere, Repeating } from "./repeating.js";
 import { recordReleaseUse, releaseUseKinds } from "./retention/release-use.js";
@@ -66,7 +66,8 @@ export async function openShacache(
     poolSize: 6,
     log,
   });
-  await requireIndex(orm);
+  if (await makeIndexTables(orm))
+    log.warn("the tables of the Shacache's index were gone and are empty now: `slapgraph cache reindex` fills them");
   const policies = new CachePolicyService(orm, eventLog);
   const certificates = new TrustedCertificateService(orm, eventLog);
   const limits = new UploadLimits(orm, policies);
@@ -148,20 +149,6 @@ export async function openShacache(
       await blobs.close();
     },
   };
-}
-
-/** The migrations would not make tables again that somebody dropped. */
-async function requireIndex(orm: MikroORM): Promise<void> {
-  const [found] = await orm.em
-    .fork()
-    .execute<{ is_there: boolean }[]>(
-      "select to_regclass('shacache.artifact') is not null and to_regclass('shacache.directory_entry') is not null as is_there",
-    );
-  if (found?.is_there) return;
-  await orm.close(true);
-  throw new ConfigError(
-    "The tables of the Shacache's index are gone. Run `drop schema shacache cascade` on the database, start again, then run `slapgraph cache reindex`.",
-  );
 }
 
 async function openBlobStore({ s3, dataDir }: Config): Promise<BlobStore> {

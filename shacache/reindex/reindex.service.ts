@@ -8,6 +8,7 @@ import { digestStored } from "../digest-stored.js";
 import { DirectoryEntryEntity } from "../directory-entry/directory-entry.entity.js";
 import type { DirectoryEntryRow } from "../directory-entry/directory-entry.service.js";
 import type { EntryRecords } from "../directory-entry/entry-records.js";
+import { makeIndexTables } from "./index-tables.js";
 
 export interface ReindexState {
   startedAt: Date | null;
@@ -74,6 +75,7 @@ export class ReindexService {
   async request(caller: Caller): Promise<ReindexState | null> {
     if (caller.kind !== "administrator")
       throw new AppError("FORBIDDEN", "Only the administrator makes the index anew.");
+    await makeIndexTables(this.#orm);
     await this.#execute(
       `update shacache.reindex set started_at = now(), finished_at = null, entries = 0, artifacts = 0, bytes = 0, failure = null
        where started_at is null or finished_at is not null`,

@@ -146,6 +146,35 @@ describe.each(stores)("the index made anew from the store alone, on $store", ({ 
     restartTimeoutMs,
   );
 
+  test.skipIf(isSkipped)(
+    "dropped tables of the index are made again as they were, by the command and by a start",
+    async () => {
+      const shape = async () =>
+        (
+          await sql.query(
+            `select table_name, column_name, data_type, is_nullable, column_default, collation_name, attstorage::text as storage
+             from information_schema.columns join pg_attribute on attname = column_name
+               and attrelid = (table_schema || '.' || table_name)::regclass where table_schema = 'shacache'
+             union all select tablename, indexname, indexdef, null, null, null, null from pg_indexes where schemaname = 'shacache'
+             order by 1, 2`,
+          )
+        ).rows;
+      const before = await shape();
+      await sql.query("drop table shacache.artifact, shacache.directory_entry");
+      expect(await reindex()).toMatchObject({ code: 0 });
+      expect(await shape()).toEqual(before);
+      for (const bytes of blobs) expect((await get(bytes)).body.equals(bytes)).toBe(true);
+      for (const key of keys) expect(JSON.parse(await read(key)).length, key).toBeGreaterThanOrEqual(3);
+      await system.stop();
+      await sql.query("drop table shacache.artifact");
+      await system.start();
+      expect(await shape()).toEqual(before);
+      expect(await reindex()).toMatchObject({ code: 0 });
+      for (const bytes of blobs) expect((await get(bytes)).body.equals(bytes)).toBe(true);
+    },
+    restartTimeoutMs,
+  );
+
   test.skipIf(isSkipped)("it is the administrator's alone", async () => {
     const ended = await runCommand(["cache", "reindex"], {
       SLAPGRAPH_URL: `${system.gatewayUrl}/graphql`,
