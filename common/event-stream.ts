@@ -21,6 +21,11 @@ export interface StreamOptions<Change> {
   bookmarkIntervalMs?: number;
 }
 
+/** Ends at once when it is left, whatever it waits for. */
+export interface EventStream<Change> extends AsyncIterableIterator<StreamItem<Change>> {
+  return(): Promise<IteratorResult<StreamItem<Change>>>;
+}
+
 const defaultBookmarkIntervalMs = 15_000;
 /** A revoked token ends its streams within this time, quiet streams included. */
 const allowedCheckIntervalMs = 500;
@@ -49,11 +54,27 @@ export function decodeCursor(cursor: string): number {
  * Replays from a cursor and then follows. It pulls: a follower holds one position and no queue, so a slow one costs no
  * memory, only time, until what it has not read is no longer kept (RESUME_EXPIRED).
  */
-export async function* streamEvents<Change>(
+export function streamEvents<Change>(log: EventLog, options: StreamOptions<Change>): EventStream<Change> {
+  const left = new AbortController();
+  const items = follow(log, options, left.signal);
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next: () => items.next(),
+    // A generator hears of it after what it is waiting for, which on a quiet stream is the next bookmark.
+    return: () => {
+      left.abort();
+      return items.return(undefined);
+    },
+  };
+}
+
+async function* follow<Change>(
   log: EventLog,
   options: StreamOptions<Change>,
+  left: AbortSignal,
 ): AsyncGenerator<StreamItem<Change>> {
-  const stopped = new AbortController();
   openStreams.inc();
   try {
     options.assertAllowed();
@@ -85,10 +106,12 @@ export async function* streamEvents<Change>(
         lastSentAt = Date.now();
         yield { cursor: encodeCursor(position), at: new Date(), change: null };
       }
-      if (events.length === 0) await log.waitPast(position, allowedCheckIntervalMs, stopped.signal);
+      if (events.length === 0 && !left.aborted) await log.waitPast(position, allowedCheckIntervalMs, left);
+      if (left.aborted) return;
     }
+  } catch (error) {
+    if (!left.aborted) throw error;
   } finally {
-    stopped.abort();
     openStreams.dec();
   }
 }

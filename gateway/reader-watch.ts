@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { Counter } from "prom-client";
 import type { WebSocket } from "ws";
 import { AppError } from "../common/errors.js";
@@ -25,28 +26,28 @@ export function tooSlow(): AppError {
 }
 
 interface Reader {
+  connection: Socket;
   onStall: () => void;
   progressAt: number;
   pingedAt: number;
-  bufferedBytes: number;
+  sentBytes: number;
 }
 
 /**
- * Tells readers that are slow from readers that stopped. Any sign counts: a message, the answer to a ping, bytes that left.
- * What a reader has not taken waits in the log and not here: each stream has one event on its way.
+ * Tells readers that are slow from readers that stopped. What counts is what a reader takes: the answer to a ping, which
+ * lies behind what was sent before it, and bytes that left. Who only goes on sending reads nothing. What a reader has not taken waits in the log and not here: each stream has one event on its way.
  */
 export class ReaderWatch {
   readonly #readers = new Map<WebSocket, Reader>();
 
   /** `onStall` stops what would go on producing for the reader. */
-  add(socket: WebSocket, onStall: () => void): void {
-    const reader: Reader = { onStall, progressAt: Date.now(), pingedAt: Date.now(), bufferedBytes: 0 };
-    const progress = () => {
-      reader.progressAt = Date.now();
-    };
+  add(socket: WebSocket, connection: Socket, onStall: () => void): void {
+    const now = Date.now();
+    const reader: Reader = { connection, onStall, progressAt: now, pingedAt: now, sentBytes: 0 };
     this.#readers.set(socket, reader);
-    socket.on("pong", progress);
-    socket.on("message", progress);
+    socket.on("pong", () => {
+      reader.progressAt = Date.now();
+    });
     socket.once("close", () => this.#readers.delete(socket));
   }
 
@@ -54,9 +55,9 @@ export class ReaderWatch {
   check(): void {
     const now = Date.now();
     for (const [socket, reader] of this.#readers) {
-      const bufferedBytes = socket.bufferedAmount;
-      if (bufferedBytes < reader.bufferedBytes) reader.progressAt = now;
-      reader.bufferedBytes = bufferedBytes;
+      const sentBytes = reader.connection.bytesWritten - socket.bufferedAmount;
+      if (sentBytes > reader.sentBytes) reader.progressAt = now;
+      reader.sentBytes = sentBytes;
       if (now - reader.progressAt >= stallMs) this.#sendAway(socket, reader);
       else if (now - reader.pingedAt >= pingIntervalMs) {
         reader.pingedAt = now;

@@ -8,6 +8,7 @@ import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import type { Answer, Params } from "./graph.js";
 import type { GatewayLimits } from "./limits/gateway-limits.js";
+import { RunningOperations } from "./limits/running-operations.js";
 import { ReaderWatch } from "./reader-watch.js";
 import type { GatewayContext } from "./transport.js";
 
@@ -15,6 +16,7 @@ interface Connection extends Record<PropertyKey, unknown> {
   socket: WebSocket;
   request: http.IncomingMessage;
   context?: GatewayContext;
+  operations?: RunningOperations;
 }
 
 /** How one operation of a connection is answered. */
@@ -26,6 +28,8 @@ const tooMany = new GraphQLError("Too many operations at a time on this connecti
 });
 /** graphql-ws wants a document to see which function to call; the graph behind both parses the real one. */
 const anyOperation = parse("{ __typename }");
+/** What a client has not read of its answers before no more is read of what it asks. */
+const maxUnreadBytes = 256 * 1024;
 /** graphql-ws would cut who does not answer its pings without a word. */
 const withoutPings = 0;
 
@@ -46,7 +50,16 @@ export function serveWebSocket(
     maxPayload: limits.bodyBytes,
     // A small frame may be a large message: no door takes compressed ones.
     perMessageDeflate: false,
+    // One message in a turn of the loop: thousands that came at once wait their turns among everybody's.
+    allowSynchronousEvents: false,
     verifyClient: (_info, decide) => decide(!door.isFull(), 503, "CONNECTION_LIMIT"),
+  });
+  sockets.on("connection", (socket) => {
+    const pause = () => {
+      if (socket.bufferedAmount > maxUnreadBytes) socket.pause();
+    };
+    socket.on("message", pause);
+    socket.on("ping", pause);
   });
   const contexts = new Map<WebSocket, GatewayContext>();
   const readers = new ReaderWatch();
@@ -63,12 +76,16 @@ export function serveWebSocket(
             authorization,
             requestId: requestIdOf(ctx.extra.request.headers["x-request-id"]),
           };
+          // One that has gone meanwhile would never be taken out again.
+          if (ctx.extra.socket.readyState !== ctx.extra.socket.OPEN) return false;
+          const operations = new RunningOperations();
+          ctx.extra.operations = operations;
           contexts.set(ctx.extra.socket, ctx.extra.context);
-          readers.add(ctx.extra.socket, () => {
-            for (const stream of Object.values(ctx.subscriptions))
-              if (stream && "return" in stream) void stream.return(0);
+          readers.add(ctx.extra.socket, ctx.extra.request.socket, () => operations.endAll());
+          ctx.extra.socket.once("close", () => {
+            contexts.delete(ctx.extra.socket);
+            operations.endAll();
           });
-          ctx.extra.socket.once("close", () => contexts.delete(ctx.extra.socket));
           return true;
         } catch (error) {
           // graphql-ws says 4403 Forbidden by itself; the reason tells the caller what is wrong with the token.
@@ -77,16 +94,17 @@ export function serveWebSocket(
         }
       },
       onSubscribe: (ctx, _id, params) => {
+        const { context, operations } = ctx.extra;
         // Operations of any kind: what is sent faster than it is answered is held by the client, not here.
-        if (Object.keys(ctx.subscriptions).length > limits.subscriptionsPerCaller) return [tooMany];
+        if (!context || !operations || operations.count >= limits.subscriptionsPerCaller) return [tooMany];
         return {
           document: anyOperation,
           schema: null as never,
-          contextValue: { params, context: ctx.extra.context },
+          contextValue: () => operations.run(() => answer(params, context)),
         };
       },
-      execute: (args) => answerOperation(args, answer),
-      subscribe: (args) => answerOperation(args, answer),
+      execute: answerOperation,
+      subscribe: answerOperation,
       onError: (_ctx, _id, _payload, errors) => {
         log.debug({ errors }, "a WebSocket operation failed");
       },
@@ -96,6 +114,8 @@ export function serveWebSocket(
   );
   const check = setInterval(() => {
     readers.check();
+    for (const socket of sockets.clients)
+      if (socket.isPaused && socket.bufferedAmount <= maxUnreadBytes) socket.resume();
     for (const [socket, { caller }] of contexts) {
       try {
         tokens.assertStillValid(caller);
@@ -116,7 +136,6 @@ export function serveWebSocket(
   };
 }
 
-function answerOperation(args: { contextValue?: unknown }, answer: AnswerOperation): Promise<Answer> {
-  const { params, context } = args.contextValue as { params: Params; context: GatewayContext };
-  return answer(params, context);
+function answerOperation({ contextValue }: { contextValue?: unknown }): Promise<Answer> {
+  return (contextValue as () => Promise<Answer>)();
 }

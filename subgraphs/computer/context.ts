@@ -1,6 +1,6 @@
 import DataLoader from "dataloader";
 import type { EventLog, LoggedEvent } from "../../common/event-log.js";
-import { type StreamItem, streamEvents } from "../../common/event-stream.js";
+import { type EventStream, streamEvents } from "../../common/event-stream.js";
 import type { Caller, TokenAuthority } from "../../common/identity.js";
 import { loadersPerPage } from "../../common/page-per-parent.js";
 import type { Page } from "../../common/pagination.js";
@@ -36,7 +36,7 @@ export interface ComputerLoaders {
   follow: <Change>(
     after: string | null | undefined,
     toChange: (event: LoggedEvent) => Change | null,
-  ) => AsyncGenerator<StreamItem<Change>>;
+  ) => EventStream<Change>;
 }
 
 export type ComputerContext = SubgraphContext<ComputerLoaders>;

@@ -10,6 +10,7 @@ import { type Scene, setScene } from "../support/authority/scene.js";
 import { endpoints, methods } from "../support/authority/slap.table.js";
 import { rawRequest } from "../support/raw-socket.js";
 import { RunningSystem } from "../support/running-system.js";
+import { waitFor } from "../support/wait-for.js";
 
 /** The short form. FUZZ_RUNS=5000 FUZZ_SEED=… is a long one; a failure prints its seed and path. */
 const numRuns = Number(process.env.FUZZ_RUNS ?? 60);
@@ -178,6 +179,49 @@ describe("GraphQL", () => {
       ),
       { ...bounds, numRuns: Math.ceil(numRuns / 2) },
     ));
+
+  const connect = async () => {
+    const socket = new WebSocket(`${system.gatewayUrl.replace("http", "ws")}/graphql`, "graphql-transport-ws");
+    await new Promise((resolve) => socket.once("open", resolve));
+    const ready = new Promise((resolve) => socket.once("message", resolve));
+    const payload = { authorization: `Bearer ${system.adminToken}` };
+    socket.send(JSON.stringify({ type: "connection_init", payload }));
+    await ready;
+    return socket;
+  };
+  const openStreams = async () => {
+    const text = await (await fetch(`${system.gatewayUrl}/metrics`)).text();
+    return Number(/^slapgraph_event_streams_open (\d+)$/m.exec(text)?.[1]);
+  };
+
+  test.each(["ping", "subscribe"])("who sends %s and reads no answer is not read any more either", async (type) => {
+    const socket = await connect();
+    socket.pause();
+    const message = (id: number) => JSON.stringify({ id: String(id), type, payload: { query: "{" } });
+    for (let id = 0; id < 500_000; id++) socket.send(message(id));
+    // What is on its way between the two, where the system's buffers are full, is far less than what was sent.
+    let last = -1;
+    let unchanged = 0;
+    const isStill = (now: number) => {
+      unchanged = now === last ? unchanged + 1 : 0;
+      last = now;
+      return now === 0 || unchanged === 100;
+    };
+    await waitFor(() => socket.bufferedAmount, { until: isStill, timeoutMs: 50_000, what: "the end of reading" });
+    expect(socket.bufferedAmount).toBeGreaterThan(5_000_000);
+    socket.terminate();
+  });
+
+  test("a subscription whose id its client has used before ends with the connection", async () => {
+    const socket = await connect();
+    const start = (query: string) => socket.send(JSON.stringify({ id: "1", type: "subscribe", payload: { query } }));
+    start("{ computers(first: 100) { edges { node { partitions(first: 10) { edges { node { key } } } } } } }");
+    socket.send(JSON.stringify({ id: "1", type: "complete" }));
+    start("subscription { partitionStateChanged { cursor } }");
+    await waitFor(openStreams, { until: (count) => count > 0, what: "the stream" });
+    socket.terminate();
+    await waitFor(openStreams, { until: (count) => count === 0, what: "the end of the stream" });
+  });
 });
 
 describe("SLAP", () => {

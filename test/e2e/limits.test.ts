@@ -33,7 +33,7 @@ describe("a gateway with small limits", () => {
         SLAPGRAPH_MAX_TOKENS: "200",
         SLAPGRAPH_MAX_COST: "500",
         SLAPGRAPH_MAX_BODY_KIB: "8",
-        SLAPGRAPH_MAX_OPERATION_SECONDS: "3",
+        SLAPGRAPH_MAX_OPERATION_SECONDS: "5",
         SLAPGRAPH_MAX_SUBSCRIPTIONS: "2",
         SLAPGRAPH_MAX_CONNECTIONS: "100",
       },
@@ -169,6 +169,36 @@ describe("a gateway with small limits", () => {
     expect(new Set(answers)).toEqual(new Set(["answered", "SUBSCRIPTION_LIMIT"]));
     expect(await ask()).toBe("answered");
     await client.dispose();
+  });
+
+  test("an operation that runs counts for its connection, though its client has completed it", async () => {
+    const sql = new Client({ connectionString: system.databaseUrl });
+    await sql.connect();
+    const socket = new WebSocket(`${system.gatewayUrl.replace("http", "ws")}/graphql`, "graphql-transport-ws");
+    const codes: string[] = [];
+    socket.on("message", (data) => {
+      const { type, payload } = JSON.parse(String(data));
+      if (type === "error") codes.push(payload[0].extensions.code);
+      if (type !== "connection_ack") return;
+      const ask = (id: string) =>
+        socket.send(JSON.stringify({ id, type: "subscribe", payload: { query: `{ ${page("1", "reference")} }` } }));
+      for (const id of ["a", "b"]) {
+        ask(id);
+        socket.send(JSON.stringify({ id, type: "complete" }));
+      }
+      ask("c");
+    });
+    try {
+      await sql.query("begin; lock table computer.computer in access exclusive mode");
+      await new Promise((resolve) => socket.once("open", resolve));
+      const payload = { authorization: `Bearer ${system.adminToken}` };
+      socket.send(JSON.stringify({ type: "connection_init", payload }));
+      await waitFor(() => codes.length > 0, { what: "a refusal" });
+      expect(codes).toEqual(["SUBSCRIPTION_LIMIT"]);
+    } finally {
+      socket.terminate();
+      await sql.end();
+    }
   });
 
   test("what asks for too much has no status of a fault of ours, and is no reason for a client to try again", async () => {

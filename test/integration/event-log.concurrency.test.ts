@@ -175,7 +175,15 @@ test("a quiet stream sends a bookmark with which it can be resumed", async () =>
     until: (item) => item !== undefined && decodeCursor(item.cursor) > decodeCursor(first?.cursor ?? ""),
   });
   expect(bookmark?.change).toBeNull();
-  await stream.return(undefined);
+  await stream.return();
+});
+
+test("a stream that is left while it waits ends then, and not with its next bookmark", async () => {
+  const stream = streamEvents(log, { after: null, toChange: () => null, assertAllowed: () => undefined });
+  await stream.next();
+  const waiting = stream.next();
+  expect(await stream.return()).toMatchObject({ done: true });
+  expect(await waiting).toMatchObject({ done: true });
 });
 
 test("a cursor that was not made here is refused, and one of another log or of dropped events has expired", async () => {
