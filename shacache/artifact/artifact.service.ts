@@ -72,6 +72,11 @@ export class ArtifactService {
     return this.#store(stream, upload, mostBytes, caller?.subject ?? anonymous, project);
   }
 
+  /** QUOTA_EXCEEDED where there is no room for a blob that would come from upstream. */
+  async requireRoom(sizeBytes: number): Promise<void> {
+    await this.#limits.admitBytes(this.#orm.em.fork(), mainProject, sizeBytes);
+  }
+
   /** Stores what nobody sent: a blob that came from upstream. */
   async keep(stream: Readable, upload: Upload, source: string): Promise<void> {
     await this.#store(stream, upload, maxBlobBytes, source, mainProject);

@@ -32,7 +32,9 @@ export class BlobPullService {
     const running = this.#pulls.get(sha512);
     if (running?.isJoinable) return { sizeBytes: running.sizeBytes };
     const onward = this.#onward(via);
-    return onward === null ? null : this.#search.stat(sha512, onward, new AbortController().signal);
+    if (onward === null) return null;
+    const found = await this.#search.stat(sha512, onward, new AbortController().signal);
+    return isTooLarge(found) ? null : found;
   }
 
   /** A reader of a blob that is pulled or begins to be, `stored` where it has come meanwhile, null where no upstream has it. */
@@ -77,7 +79,9 @@ export class BlobPullService {
     const found = await this.#search.open(sha512, via, stop.signal);
     if (found === null) return null;
     try {
-      if ((found.sizeBytes ?? 0) > maxBlobBytes) throw new AppError("NOT_FOUND", "What upstream has is too large.");
+      if (isTooLarge(found)) throw new AppError("NOT_FOUND", "What upstream has is too large.");
+      // What could not be kept at its end would break off there, for each reader anew.
+      await this.#artifacts.requireRoom(found.sizeBytes ?? 0);
       const spool = await Spool.open(this.#folder);
       const running = this.#pulls.get(sha512);
       if (!running?.isJoinable) return this.#pull(sha512, found, via, spool, stop);
@@ -118,3 +122,5 @@ export class BlobPullService {
     this.#log.warn({ sha512, upstreams, reason: String(failure) }, "a blob from upstream was not kept");
   }
 }
+
+const isTooLarge = (found: { sizeBytes: number | null } | null) => (found?.sizeBytes ?? 0) > maxBlobBytes;

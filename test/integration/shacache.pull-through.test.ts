@@ -260,6 +260,29 @@ describe("pull-through from upstreams that do not work", () => {
   });
 });
 
+test("a blob for which the quota has no room, or no cache has, is refused before its first byte", async () => {
+  const bytes = randomBytes(3 * mebibyte);
+  const upstream = await startUpstream([bytes]);
+  const shacache = await openShacacheFixture("files", { SLAPGRAPH_SHACACHE_UPSTREAMS: upstream.url });
+  const ask = (method: string) => shacache.raw(method, `/shacache/${sha512Of(bytes)}`);
+  const setQuota = (bytes: number | null) =>
+    shacache.graphql(`mutation { setCachePolicy(input: { quotaBytes: ${bytes} }) { userErrors { code } } }`);
+  await setQuota(mebibyte);
+  for (let turn = 0; turn < 2; turn++) {
+    const { status, body, isBroken } = await ask("GET");
+    expect([status, body.length, isBroken]).toEqual([507, 0, false]);
+  }
+  await setQuota(null);
+  const { status, body } = await ask("GET");
+  expect([status, body.equals(bytes)]).toEqual([200, true]);
+
+  upstream.answer = (_, response) => void response.writeHead(200, { "content-length": 2 ** 50 }).flushHeaders();
+  const huge = `/shacache/${"d".repeat(128)}`;
+  for (const method of ["HEAD", "GET"]) expect((await shacache.raw(method, huge)).status).toBe(404);
+  await shacache.close();
+  await upstream.close();
+});
+
 test("entries of upstream directories become ours in their order, under raw keys, and stay when upstream is gone", async () => {
   const pairs = (...names: string[]) =>
     names.map((name) => [JSON.stringify({ sha512: "0".repeat(128), name: `${name} é` }), "c2ln"]);
