@@ -1,4 +1,4 @@
-import { buffer } from "node:stream/consumers";
+import type { Readable } from "node:stream";
 import { AppError } from "../common/errors.js";
 import { sendText } from "../common/http-door.js";
 import { announcedBytes, watchBody } from "./request-body.js";
@@ -30,13 +30,20 @@ async function receiveEntry(exchange: Exchange): Promise<void> {
   if (sizeBytes > maxEntryBytes) throw new AppError("PAYLOAD_TOO_LARGE", `An entry has up to ${maxEntryBytes} bytes.`);
   const endWatch = watchBody(exchange, sizeBytes);
   try {
-    const sha512 = await services.entries.put(caller, key, decode(await buffer(request)));
+    const sha512 = await services.entries.put(caller, key, decode(await bytesOf(request)));
     // A node whose blob is here already sends the entry only.
     if (sha512 !== null) services.taken.note(caller, sha512, "uploads");
     sendText(response, 201, "stored\n");
   } finally {
     endWatch();
   }
+}
+
+/** All of a body, whose announced length is bounded. */
+async function bytesOf(request: Readable): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of request.iterator({ destroyOnReturn: false })) pieces.push(piece);
+  return Buffer.concat(pieces);
 }
 
 /** An entry goes out again as it came, so it has to be what JSON is made of. */

@@ -1,13 +1,17 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, open, opendir, readFile, rename, unlink } from "node:fs/promises";
+import { opendir, readFile, unlink } from "node:fs/promises";
 import path from "node:path";
-import { classify, isAbsent, syncFolder } from "./file-errors.js";
+import { type AppError, toAppError } from "../common/errors.js";
+import { classify, isAbsent } from "./file-errors.js";
+import type { FilePut, FilePutAnswer } from "./file-record.worker.js";
 import type { RecordStore, StoredRecord } from "./record-store.js";
+import { Thread } from "./thread.js";
 
 /** Records as files `records/<folder>/ab/<name>`; one is written beside and renamed. */
 export class FileRecordStore implements RecordStore {
   readonly #folder: string;
   readonly #incoming: string;
+  #thread: Thread<FilePut[], FilePutAnswer> | undefined;
 
   /** `incoming`: where what is unfinished lies, and is swept. */
   constructor(folder: string, incoming: string) {
@@ -16,24 +20,22 @@ export class FileRecordStore implements RecordStore {
   }
 
   async put(name: string, text: string): Promise<void> {
-    const temporary = path.join(this.#incoming, randomUUID());
-    const place = this.#fileOf(name);
-    try {
-      const file = await open(temporary, "wx", 0o644);
-      try {
-        await file.writeFile(text);
-        await file.datasync();
-      } finally {
-        await file.close();
-      }
-      const made = await mkdir(path.dirname(place), { recursive: true });
-      if (made) await syncFolder(path.dirname(made));
-      await rename(temporary, place);
-      await syncFolder(path.dirname(place));
-    } catch (error) {
-      await unlink(temporary).catch(() => undefined);
-      throw classify(error);
-    }
+    const [failure] = await this.putAll([{ name, text }]);
+    if (failure) throw failure;
+  }
+
+  /** In a thread of its own, because one record takes nine calls of the system: handed over one by one they cost more than the disk. */
+  async putAll(records: readonly StoredRecord[]): Promise<(AppError | null)[]> {
+    const puts = records.map(({ name, text }) => ({
+      text,
+      temporary: path.join(this.#incoming, randomUUID()),
+      place: this.#fileOf(name),
+    }));
+    this.#thread ??= new Thread("file-record.worker", () => {
+      this.#thread = undefined;
+    });
+    const answer = await this.#thread.ask(puts);
+    return answer.map((failure) => failure && toAppError(classify(Object.assign(new Error(failure.message), failure))));
   }
 
   async remove(name: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import os from "node:os";
-import { Worker } from "node:worker_threads";
 import type { HashMessage } from "./hash.worker.js";
+import { Thread } from "./thread.js";
 
 /** SHA-512 of one upload, chunk by chunk in order. */
 export interface Hashing {
@@ -25,7 +25,7 @@ function hashInPlace(): Hashing {
   };
 }
 
-/** A thread for each core, begun with the first upload that needs one. They do not keep the process. */
+/** A thread for each core, begun with the first upload that needs one. */
 const threads: HashThread[] = [];
 let uploads = 0;
 
@@ -45,36 +45,13 @@ function hashInThread(): Hashing {
   };
 }
 
-interface Asked {
-  resolve: (digest: string | null) => void;
-  reject: (error: Error) => void;
-}
-
-class HashThread {
+class HashThread extends Thread<HashMessage, string | null> {
   uploadCount = 0;
-  readonly #asked: Asked[] = [];
-  /** Under a loader of sources it is the source that is there. */
-  readonly #worker = new Worker(
-    new URL(`./hash.worker${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url),
-  );
 
   constructor() {
-    this.#worker.unref();
-    this.#worker.on("message", (digest: string | null) => this.#asked.shift()?.resolve(digest));
-    this.#worker.on("error", (error) => this.#end(error as Error));
-    this.#worker.on("exit", () => this.#end(new Error("A thread that hashes has ended.")));
-  }
-
-  ask(message: HashMessage): Promise<string | null> {
-    return new Promise((resolve, reject) => {
-      this.#asked.push({ resolve, reject });
-      this.#worker.postMessage(message);
+    super("hash.worker", () => {
+      const place = threads.indexOf(this);
+      if (place !== -1) threads.splice(place, 1);
     });
-  }
-
-  #end(error: Error): void {
-    for (const { reject } of this.#asked.splice(0)) reject(error);
-    const place = threads.indexOf(this);
-    if (place !== -1) threads.splice(place, 1);
   }
 }

@@ -1,3 +1,5 @@
+import type { AppError } from "../common/errors.js";
+
 export interface StoredRecord {
   name: string;
   text: string;
@@ -10,6 +12,8 @@ export interface StoredRecord {
 export interface RecordStore {
   /** A name is of letters, digits, dots and slashes. Idempotent; another text under the same name replaces it. */
   put(name: string, text: string): Promise<void>;
+  /** The same for several at once; says of each by its place what went wrong with it. */
+  putAll(records: readonly StoredRecord[]): Promise<(AppError | null)[]>;
   /** Idempotent. */
   remove(name: string): Promise<void>;
   /** Those whose names begin with a folder, in no order. */

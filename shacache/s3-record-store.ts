@@ -1,5 +1,6 @@
 import { text } from "node:stream/consumers";
 import type { Client } from "minio";
+import { type AppError, toAppError } from "../common/errors.js";
 import type { RecordStore, StoredRecord } from "./record-store.js";
 
 const prefix = "records/";
@@ -23,6 +24,10 @@ export class S3RecordStore implements RecordStore {
     await this.#client.putObject(this.#bucket, prefix + name, bytes, bytes.length).catch((error) => {
       throw this.#classify(error);
     });
+  }
+
+  putAll(records: readonly StoredRecord[]): Promise<(AppError | null)[]> {
+    return Promise.all(records.map(({ name, text }) => this.put(name, text).then(() => null, toAppError)));
   }
 
   async remove(name: string): Promise<void> {

@@ -3,7 +3,7 @@ import { type InferEntity, raw } from "@mikro-orm/core";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import { commandInProgress } from "../../common/audit.js";
 import { Batches } from "../../common/batches.js";
-import { AppError, toAppError } from "../../common/errors.js";
+import { AppError } from "../../common/errors.js";
 import type { EventLog, NewEvent } from "../../common/event-log.js";
 import { type Caller, mainProject, mayOwn } from "../../common/identity.js";
 import { pagePerParent } from "../../common/page-per-parent.js";
@@ -108,15 +108,11 @@ export class DirectoryEntryService {
   async #appendAll(entries: readonly NewEntry[]): Promise<(AppError | null)[]> {
     const distinct = new Map(entries.toReversed().map((entry) => [entry.id, entry]));
     const numbered = await this.#number([...distinct.values()].toReversed());
-    const failures = new Map<string, AppError>();
     // The store knows an entry before the index does: what the index has, it can be given again.
-    await Promise.all(
-      numbered.map(async ({ isThere, ...row }) => {
-        if (isThere) return;
-        await this.#records.put({ ...row, isPinned: false }).catch((error) => failures.set(row.id, toAppError(error)));
-      }),
-    );
-    await this.#enter(numbered.filter(({ id }) => !failures.has(id)));
+    const missing = numbered.filter(({ isThere }) => !isThere).map((row) => ({ ...row, isPinned: false }));
+    const answers = missing.length === 0 ? [] : await this.#records.putAll(missing);
+    const failures = new Map(missing.map(({ id }, place) => [id, answers[place]]));
+    await this.#enter(numbered.filter(({ id }) => !failures.get(id)));
     return entries.map(({ id }) => failures.get(id) ?? null);
   }
 

@@ -1,4 +1,5 @@
-import type { RecordStore } from "../record-store.js";
+import type { AppError } from "../../common/errors.js";
+import type { RecordStore, StoredRecord } from "../record-store.js";
 import type { DirectoryEntryRow } from "./directory-entry.service.js";
 import { idOf, parsePair, readMetadata } from "./entry-body.js";
 
@@ -10,6 +11,8 @@ type Kept = Pick<DirectoryEntryRow, "key" | "body" | "createdBy" | "project" | "
   createdAt: string;
 };
 
+type Recorded = Omit<Kept, "createdAt"> & { id: string; createdAt: Date };
+
 /** Directory entries in the store, one record each: they are what the index is made from when it is lost. */
 export class EntryRecords {
   readonly #records: RecordStore;
@@ -18,10 +21,14 @@ export class EntryRecords {
     this.#records = records;
   }
 
-  async put(row: Omit<Kept, "createdAt"> & { id: string; createdAt: Date }): Promise<void> {
-    const { key, body, createdAt, createdBy, project, sequence, isPinned } = row;
-    const kept: Kept = { key, body, createdAt: createdAt.toISOString(), createdBy, project, sequence, isPinned };
-    await this.#records.put(nameOf(row.id), JSON.stringify(kept));
+  async put(row: Recorded): Promise<void> {
+    const { name, text } = toRecord(row);
+    await this.#records.put(name, text);
+  }
+
+  /** Says of each by its place what went wrong with it. */
+  putAll(rows: readonly Recorded[]): Promise<(AppError | null)[]> {
+    return this.#records.putAll(rows.map(toRecord));
   }
 
   /** After the index has dropped them. */
@@ -38,6 +45,12 @@ export class EntryRecords {
       else onDamaged(name);
     }
   }
+}
+
+function toRecord(row: Recorded): StoredRecord {
+  const { key, body, createdAt, createdBy, project, sequence, isPinned } = row;
+  const kept: Kept = { key, body, createdAt: createdAt.toISOString(), createdBy, project, sequence, isPinned };
+  return { name: nameOf(row.id), text: JSON.stringify(kept) };
 }
 
 function toRow(id: string, text: string): DirectoryEntryRow | null {
