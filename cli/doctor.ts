@@ -1,12 +1,14 @@
-import { existsSync, statfsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statfsSync, statSync } from "node:fs";
 import { access, constants } from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
 import { Client as S3Client } from "minio";
 import { Client } from "pg";
 import { type Config, ConfigError, loadConfig } from "../common/config.js";
-import { adminTokenFile, lockDataDir } from "../common/data-dir.js";
+import { adminTokenFile, authorityFile, checkAdminToken, lockDataDir, openAuthority } from "../common/data-dir.js";
 import { existingSystemUser, findBinaries } from "../common/postgres-cluster.js";
+import { readKeys, signingKeysFile } from "../common/signing-keys.js";
+import { readTrustedDocuments } from "../gateway/limits/trusted-documents.js";
 
 /** What is wrong, in a sentence, and what helps. */
 class Problem extends Error {
@@ -62,18 +64,19 @@ export async function examine(env: NodeJS.ProcessEnv): Promise<Finding[]> {
 
 function checksOf(config: Config): Check[] {
   const database = config.databaseUrl;
-  const { s3 } = config;
+  const { s3, trustedDocuments: documents } = config;
   return [
     { name: "configuration", run: async () => "every variable is accepted" },
     { name: "node", run: async () => checkNode() },
     { name: "data dir", run: () => checkDataDir(config) },
-    { name: "secrets", run: async () => checkSecrets(config) },
+    { name: "secrets", run: () => checkSecrets(config) },
     { name: "disk", run: async () => checkDisk(config) },
     { name: "ports", run: () => checkPorts(config) },
     database === undefined
       ? { name: "embedded database", run: () => checkEmbedded(config) }
       : { name: "database", run: () => checkDatabase(database) },
     ...(s3 ? [{ name: "S3", run: () => checkS3(s3) }] : []),
+    ...(documents === undefined ? [] : [{ name: "documents", run: async () => checkDocuments(documents) }]),
   ];
 }
 
@@ -97,14 +100,29 @@ async function checkDataDir({ dataDir }: Config): Promise<string> {
   return existing === dataDir ? dataDir : `${dataDir}, made at the first start`;
 }
 
-function checkSecrets({ dataDir }: Config): string {
-  const files = [
-    adminTokenFile(dataDir),
-    ...["signing-keys.json", "certificate-authority.pem", "postgres-password"].map((file) => path.join(dataDir, file)),
-  ];
-  const open = files.filter((file) => existsSync(file) && (statSync(file).mode & 0o077) !== 0);
-  if (open.length === 0) return "readable by their owner only";
-  throw new Problem(`Others can read ${open.join(", ")}.`, `chmod 600 ${open.join(" ")}`);
+async function checkSecrets({ dataDir, adminToken }: Config): Promise<string> {
+  const [token, keys, authority] = [adminTokenFile(dataDir), signingKeysFile(dataDir), authorityFile(dataDir)];
+  const others = ["postgres-password", "service-secret"].map((file) => path.join(dataDir, file));
+  const files = [token, keys, authority, ...others].filter((file) => existsSync(file));
+  const open = files.filter((file) => (statSync(file).mode & 0o077) !== 0);
+  if (open.length > 0) throw new Problem(`Others can read ${open.join(", ")}.`, `chmod 600 ${open.join(" ")}`);
+  try {
+    if (files.includes(token) && adminToken === undefined) checkAdminToken(token, readFileSync(token, "utf8"));
+    if (files.includes(keys)) readKeys(keys);
+    if (files.includes(authority)) await openAuthority(authority, readFileSync(authority, "utf8"));
+  } catch (error) {
+    throw new Problem((error as Error).message, "Put it back from a backup: a new one ends what the old one signed.");
+  }
+  return "readable by their owner only";
+}
+
+/** Each registered document is checked against the schema when the gateway starts. */
+function checkDocuments(folder: string): string {
+  try {
+    return `${readTrustedDocuments(folder).size} registered`;
+  } catch (error) {
+    throw new Problem((error as Error).message, "Correct the folder; docs/limits.md says what may be in it.");
+  }
 }
 
 function checkDisk({ dataDir }: Config): string {
@@ -122,6 +140,7 @@ async function checkPorts(config: Config): Promise<string> {
     ["SLAPGRAPH_SLAP_PORT", config.slapPort],
     ["SLAPGRAPH_SHACACHE_PORT", config.shacachePort],
     ...(config.slapTlsPort === undefined ? [] : [["SLAPGRAPH_SLAP_TLS_PORT", config.slapTlsPort] as const]),
+    ...(config.shacacheTlsPort === undefined ? [] : [["SLAPGRAPH_SHACACHE_TLS_PORT", config.shacacheTlsPort] as const]),
   ] as const;
   const seen = new Set<number>();
   for (const [variable, port] of ports) {

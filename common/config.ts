@@ -37,6 +37,11 @@ const httpUrls = z
   .transform((text) => text.split(/[\s,]+/).filter((part) => part !== ""))
   .pipe(z.array(httpUrl.max(2_000)).max(20, "up to 20 URLs"));
 
+export const adminTokenForm = {
+  pattern: /^[A-Za-z0-9._~-]{16,512}$/,
+  accepts: "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -",
+};
+
 const environment = z.object({
   SLAPGRAPH_DATA_DIR: z.string().min(1, "a folder").default(".slapgraph"),
   SLAPGRAPH_HOST: z.string().min(1, "an address to listen on").default("127.0.0.1"),
@@ -62,10 +67,7 @@ const environment = z.object({
     .min(0.1, "a number of seconds from 0.1 to 20")
     .max(20, "a number of seconds from 0.1 to 20")
     .default(10),
-  SLAPGRAPH_ADMIN_TOKEN: z
-    .string()
-    .regex(/^[A-Za-z0-9._~-]{16,512}$/, "16 to 512 characters out of A-Z a-z 0-9 . _ ~ -")
-    .optional(),
+  SLAPGRAPH_ADMIN_TOKEN: z.string().regex(adminTokenForm.pattern, adminTokenForm.accepts).optional(),
   SLAPGRAPH_SHACACHE_OPEN_WRITES: flag.default(false),
   SLAPGRAPH_AUDIT_DAYS: whole(1, 36_500, "whole days from 1 to 36500").default(365),
   SLAPGRAPH_MAX_DEPTH: count(20),

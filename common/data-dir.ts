@@ -5,7 +5,7 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { CertificateAuthority, createAuthority } from "./certificates.js";
-import { ConfigError } from "./config.js";
+import { adminTokenForm, ConfigError } from "./config.js";
 
 /** What may be lost without loss: code of ours as Node.js compiled it. */
 export const compiledFolder = "compiled";
@@ -98,16 +98,30 @@ export const adminTokenFile = (dataDir: string) => path.join(dataDir, "admin-tok
 
 /** The bootstrap administrator's token: the variable's, else the one that the first start made and kept. */
 export async function readAdminToken(dataDir: string, given: string | undefined): Promise<string> {
-  return (
-    given ??
-    (await makeOnce(adminTokenFile(dataDir), async () => `sg_${randomBytes(32).toString("base64url")}\n`)).trim()
-  );
+  if (given !== undefined) return given;
+  const file = adminTokenFile(dataDir);
+  const token = (await makeOnce(file, async () => `sg_${randomBytes(32).toString("base64url")}\n`)).trim();
+  checkAdminToken(file, token);
+  return token;
 }
+
+/** A file that somebody emptied would let in whoever sends an empty password. */
+export function checkAdminToken(file: string, text: string): void {
+  if (!adminTokenForm.pattern.test(text.trim()))
+    throw new ConfigError(
+      `${file} holds no token: ${adminTokenForm.accepts}. Remove it, and the next start makes a new one.`,
+    );
+}
+
+export const authorityFile = (dataDir: string) => path.join(dataDir, "certificate-authority.pem");
 
 /** The authority that signs client certificates for the TLS listeners. */
 export async function readCertificateAuthority(dataDir: string): Promise<CertificateAuthority> {
-  const file = path.join(dataDir, "certificate-authority.pem");
-  const pem = await makeOnce(file, createAuthority);
+  const file = authorityFile(dataDir);
+  return openAuthority(file, await makeOnce(file, createAuthority));
+}
+
+export async function openAuthority(file: string, pem: string): Promise<CertificateAuthority> {
   try {
     return await CertificateAuthority.open(pem);
   } catch (error) {

@@ -26,6 +26,8 @@ export interface KeyRing {
 
 type StoredKey = JWK & { kid: string; createdAt?: string; endsAt?: string };
 
+export const signingKeysFile = (dataDir: string) => `${dataDir}/signing-keys.json`;
+
 const pollIntervalMs = 500;
 const maxKeys = 100;
 
@@ -49,7 +51,7 @@ export class SigningKeys implements KeyRing {
   }
 
   static async open(dataDir: string, log: Logger): Promise<SigningKeys> {
-    const file = `${dataDir}/signing-keys.json`;
+    const file = signingKeysFile(dataDir);
     await makeOnce(file, async () => write([await newKey()]));
     return new SigningKeys(file, log);
   }
@@ -129,11 +131,18 @@ export class SigningKeys implements KeyRing {
   }
 
   #read(): StoredKey[] {
-    try {
-      return (JSON.parse(readFileSync(this.#file, "utf8")) as { keys: StoredKey[] }).keys;
-    } catch (error) {
-      throw new ConfigError(`${this.#file} is not a JSON Web Key set: ${(error as Error).message}`);
-    }
+    return readKeys(this.#file);
+  }
+}
+
+/** The keys of a file. Throws a ConfigError where there is none that signs. */
+export function readKeys(file: string): StoredKey[] {
+  try {
+    const { keys } = JSON.parse(readFileSync(file, "utf8")) as { keys: StoredKey[] };
+    if (!keys.some(({ kid, d }) => typeof kid === "string" && typeof d === "string")) throw new Error("it has no key");
+    return keys;
+  } catch (error) {
+    throw new ConfigError(`${file} is not a JSON Web Key set: ${(error as Error).message}`);
   }
 }
 

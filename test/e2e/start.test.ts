@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -58,6 +58,20 @@ describe("a start that cannot work ends with a sentence and a non-zero exit", ()
     expect(code).toBe(1);
     expect(said).toContain("DATABASE_URL");
     expect(said).not.toContain("nothing");
+    expect(said).not.toContain("    at ");
+  });
+
+  test.each([
+    ["admin-token", "\n", "holds no token"],
+    ["signing-keys.json", '{"keys":[]}', "is not a JSON Web Key set"],
+  ])("a secret that is none: %s", async (name, text, problem) => {
+    const folder = mkdtempSync("/tmp/sg-start-");
+    folders.push(folder);
+    chmodSync(folder, 0o755);
+    writeFileSync(path.join(folder, name), text, { mode: 0o600 });
+    const { code, said } = await startAndFail({ SLAPGRAPH_DATA_DIR: folder });
+    expect(code).toBe(1);
+    expect(said).toContain(`${name} ${problem}`);
     expect(said).not.toContain("    at ");
   });
 

@@ -76,6 +76,27 @@ test("a wrong variable is named with what it accepts, and a port that two doors 
   expect(doubled.said).toContain(`SLAPGRAPH_SHACACHE_PORT is ${port}, which another door has`);
 });
 
+test("a secret that is none, a folder of documents that is away, and a TLS port that is taken are found out", async () => {
+  const busy = net.createServer();
+  await new Promise<void>((resolve) => busy.listen(0, "127.0.0.1", resolve));
+  const { port } = busy.address() as net.AddressInfo;
+  const wrong = { "admin-token": "\n", "signing-keys.json": '{"keys":[]}', "certificate-authority.pem": "nothing" };
+  for (const [name, text] of Object.entries(wrong)) {
+    const file = path.join(folder, name);
+    writeFileSync(file, text, { mode: 0o600 });
+    const { code, said } = await doctor({
+      SLAPGRAPH_TRUSTED_DOCUMENTS: `${folder}/none`,
+      SLAPGRAPH_SHACACHE_TLS_PORT: String(port),
+    });
+    rmSync(file);
+    expect(said).toContain(`WRONG secrets: ${file}`);
+    expect(said).toContain("WRONG documents: SLAPGRAPH_TRUSTED_DOCUMENTS is wrong");
+    expect(said).toContain(`WRONG ports: SLAPGRAPH_SHACACHE_TLS_PORT: 127.0.0.1:${port} cannot be opened`);
+    expect(code).toBe(1);
+  }
+  busy.close();
+});
+
 test("a database user who may not create schemas is found out", async () => {
   const { Client } = await import("pg");
   const client = new Client({ connectionString: inject("postgresUrl") });
