@@ -24,6 +24,11 @@ const connectTimeoutMs = 10_000;
 const statementTimeoutMs = 30_000;
 /** Said here where the database itself no longer answers: later than it would say so. */
 const queryTimeoutMs = 35_000;
+/**
+ * A session's prepared statements are planned once. All are look-ups by an index, which a plan that was made while the
+ * tables were small must not forget when they grow.
+ */
+const planning = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 /** Bounds how long a stuck transaction can hold back the event log's readers. */
 const idleInTransactionTimeoutMs = 30_000;
 
@@ -43,6 +48,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
       keepAlive: true,
       // What a session sends together goes out before the first of it is answered.
       pipeline: true,
+      options: planning,
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
       application_name: `slapgraph ${options.schema}`,
       onPoolCreated: (pool: Pool) => {

@@ -136,6 +136,8 @@ export async function run(): Promise<void> {
     await furnish(master, computer, 100, 50);
     await post(master, "loadComputerConfigurationFromXML", slapForms.format("COMP-new", 4_000));
   }
+  // As the database does by itself within a minute; until then it plans for the tables as they were when they were empty.
+  await hand.statement("analyze");
   const answer = await fetch(`${ours.url}getFullComputerInformation?computer_id=${computer}`);
   const bytes = Buffer.from(await answer.arrayBuffer());
   const bare = await startBare(bytes);

@@ -1,7 +1,7 @@
 import type { EntityManager } from "../../../common/database.js";
 import { AppError } from "../../../common/errors.js";
 import type { Append, NewEvent } from "../../../common/event-log.js";
-import type { Sql } from "../../../common/session.js";
+import { type Sql, textArray } from "../../../common/session.js";
 import type { PartitionRow } from "../partition/partition.service.js";
 import { partitionStateChanged } from "../partition/partition.service.js";
 import { nextPartitionState } from "../partition/partition.state.js";
@@ -73,12 +73,17 @@ export async function takePartitions(
        taken as (
          update computer.partition p set state = 'ALLOCATED', state_since = now(), message = null,
            instance_reference = room.instance, owner = room.owner, revision = greatest(raised.revision, p.revision + 1)
-         from raised, room where p.key = room.key returning p.*),
+         from raised, room where p.key = room.key and p.key = any(?::text[]) returning p.*),
        placed as (
          update computer.instance i set allocation = 'ALLOCATED', partition_key = room.key, pending_reasons = '[]'
-         from room where i.reference = room.instance)
+         from room where i.reference = room.instance and i.reference = any(?::text[]))
      select ${partitionRows.columns(sql, "taken")} from taken order by length(key), key`,
-    [JSON.stringify(rooms), pairs[0]?.partition.computerReference ?? ""],
+    [
+      JSON.stringify(rooms),
+      pairs[0]?.partition.computerReference ?? "",
+      textArray(rooms.map(({ key }) => key)),
+      textArray(rooms.map(({ instance }) => instance)),
+    ],
   );
   return taken.map((row) => partitionRows.read(sql, "taken", row));
 }

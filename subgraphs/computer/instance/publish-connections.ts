@@ -64,8 +64,8 @@ async function write(session: Session, computer: string, rows: readonly Instance
   session.send(
     `update computer.instance i set connection_parameters = change.connection, reported_state = change.reported
      from jsonb_to_recordset(?::jsonb) as change (reference text, connection jsonb, reported text)
-     where i.reference = change.reference`,
-    [JSON.stringify(changes)],
+     where i.reference = change.reference and i.reference = any(?::text[])`,
+    [JSON.stringify(changes), textArray(changes.map(({ reference }) => reference))],
   );
   const parents = [...new Set(rows.flatMap((row) => row.parentReference ?? []))];
   if (parents.length === 0) return session.send(raisingComputer, [computer]);

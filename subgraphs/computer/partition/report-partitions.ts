@@ -124,6 +124,7 @@ function write(session: Session, computer: string, held: readonly Held[]): void 
     instance: instance.reference,
     reported: instance.reportedState,
   }));
+  // Of how many rows the JSON holds the planner knows nothing, and would read whole tables to join it; the arrays tell it.
   session.send(
     `with change as (
        select * from jsonb_to_recordset(?::jsonb) as c
@@ -131,9 +132,14 @@ function write(session: Session, computer: string, held: readonly Held[]): void 
      raised as (update computer.computer set revision = ${nextRevision} where reference = ?),
      instances as (
        update computer.instance i set reported_state = change.reported from change
-       where i.reference = change.instance and i.reported_state <> change.reported)
+       where i.reference = change.instance and i.reference = any(?::text[]) and i.reported_state <> change.reported)
      update computer.partition p set state = change.state, state_since = change.since, message = change.message
-     from change where p.key = change.key`,
-    [JSON.stringify(changes), computer],
+     from change where p.key = change.key and p.key = any(?::text[])`,
+    [
+      JSON.stringify(changes),
+      computer,
+      textArray(changes.map(({ instance }) => instance)),
+      textArray(changes.map(({ key }) => key)),
+    ],
   );
 }
