@@ -54,14 +54,18 @@ export class Documents {
     this.schema = publicSchema(this.#planner);
   }
 
-  /** Throws a GraphQLError, or several in an AggregateError, where the text is no document of the schema. */
-  prepare(text: string): PreparedDocument {
+  /**
+   * Throws a GraphQLError, or several in an AggregateError, where the text is no document of the schema. `check` is asked
+   * about a text that is not known.
+   */
+  prepare(text: string, check: (text: string) => void): PreparedDocument {
     const known = this.#known.get(text);
     if (known) {
       this.#known.delete(text);
       this.#known.set(text, known);
       return known;
     }
+    check(text);
     const prepared = new PreparedDocument(text, this.schema, this.#planner);
     if (text.length <= maxKeptLength) this.#known.set(text, prepared);
     for (const oldest of this.#known.keys()) {

@@ -5,7 +5,7 @@ import type { Logger } from "../common/log.js";
 import { mapInOrder } from "../common/map-in-order.js";
 import { Documents, type PreparedOperation } from "./documents.js";
 import type { GatewayLimits } from "./limits/gateway-limits.js";
-import { checkNesting, checkOperation, checkTokens, inTime } from "./limits/operation-limits.js";
+import { checkOperation, checkText, checkVariables, inTime } from "./limits/operation-limits.js";
 import { holding, SubscriptionPlaces } from "./limits/subscription-places.js";
 import { type TrustedDocuments, trustedText } from "./limits/trusted-documents.js";
 import { type PublicErrorsOptions, toPublicError, toPublicErrors } from "./public-errors.js";
@@ -74,9 +74,8 @@ export class Graph {
     const { operationName } = params;
     if (operationName !== undefined && operationName !== null && typeof operationName !== "string")
       throw new AppError("BAD_USER_INPUT", "`operationName` is a name.");
-    checkTokens(text, limits);
-    checkNesting(text, params.variables);
-    return this.documents.prepare(text).operation(operationName || undefined);
+    checkVariables(params.variables);
+    return this.documents.prepare(text, (unknown) => checkText(unknown, limits)).operation(operationName || undefined);
   }
 
   #coerced({ node }: PreparedOperation, given: Record<string, unknown>): Record<string, unknown> {

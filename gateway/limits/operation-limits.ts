@@ -1,12 +1,12 @@
-import { type GraphQLSchema, Lexer, Source, TokenKind } from "graphql";
+import { type GraphQLSchema, Lexer, Source, TokenKind, type TypeNode } from "graphql";
 import { AppError } from "../../common/errors.js";
 import { maxNesting, nestsTooDeep } from "../../common/nesting.js";
 import type { PreparedOperation } from "../documents.js";
 import type { GatewayLimits } from "./gateway-limits.js";
-import { measure } from "./measure.js";
+import { type Measures, measure } from "./measure.js";
 
 /** A token takes a character at least, so most documents need no counting. What is no token is left to the parser to say. */
-export function checkTokens(text: string, { tokens }: GatewayLimits): void {
+function checkTokens(text: string, { tokens }: GatewayLimits): void {
   if (text.length <= tokens) return;
   const lexer = new Lexer(new Source(text));
   try {
@@ -20,10 +20,17 @@ export function checkTokens(text: string, { tokens }: GatewayLimits): void {
 const opening = new Set<string>([TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L]);
 const closing = new Set<string>([TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R]);
 
+const tooDeep = () => new AppError("DEPTH_LIMIT", `Braces and brackets nest up to ${maxNesting} levels.`);
+
 /** What nests deeper than parsers read runs them out of stack: a document in selections or values, or a request's variables. */
-export function checkNesting(text: string, variables: unknown): void {
-  if (nestsTooDeep(variables) || hasTooDeep(text))
-    throw new AppError("DEPTH_LIMIT", `Braces and brackets nest up to ${maxNesting} levels.`);
+export function checkVariables(variables: unknown): void {
+  if (nestsTooDeep(variables)) throw tooDeep();
+}
+
+/** What a text may be before it is parsed. */
+export function checkText(text: string, limits: GatewayLimits): void {
+  checkTokens(text, limits);
+  if (hasTooDeep(text)) throw tooDeep();
 }
 
 function hasTooDeep(text: string): boolean {
@@ -42,14 +49,32 @@ function hasTooDeep(text: string): boolean {
   }
 }
 
+/** Of operations whose pages are the same whatever their variables are. */
+const knownMeasures = new WeakMap<PreparedOperation, Measures>();
+
+function measured(operation: PreparedOperation, variables: Record<string, unknown>, schema: GraphQLSchema): Measures {
+  const known = knownMeasures.get(operation);
+  if (known) return known;
+  const { document, node } = operation;
+  const measures = measure(schema, document, node, variables);
+  if (!node.variableDefinitions?.some(({ type }) => mayBeSize(type))) knownMeasures.set(operation, measures);
+  return measures;
+}
+
+/** Numbers are sizes of pages, and lists have a size. */
+function mayBeSize(type: TypeNode): boolean {
+  if (type.kind === "NonNullType") return mayBeSize(type.type);
+  return type.kind === "ListType" || type.name.value === "Int";
+}
+
 /** What one operation may ask for. */
 export function checkOperation(
-  { document, node }: PreparedOperation,
+  operation: PreparedOperation,
   variables: Record<string, unknown>,
   schema: GraphQLSchema,
   limits: GatewayLimits,
 ): void {
-  const { depth, aliases, cost, isIntrospection } = measure(schema, document, node, variables);
+  const { depth, aliases, cost, isIntrospection } = measured(operation, variables, schema);
   if (isIntrospection && !limits.introspection)
     throw new AppError(
       "INTROSPECTION_OFF",

@@ -2,8 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { buildSchema, getIntrospectionQuery, getOperationAST, parse } from "graphql";
 import { afterAll, expect, test } from "vitest";
+import { Documents } from "../../gateway/documents.js";
 import { defaultLimits } from "../../gateway/limits/gateway-limits.js";
 import { measure } from "../../gateway/limits/measure.js";
+import { checkOperation } from "../../gateway/limits/operation-limits.js";
 import { holding, SubscriptionPlaces } from "../../gateway/limits/subscription-places.js";
 import { checkTrustedDocuments, documentId, readTrustedDocuments } from "../../gateway/limits/trusted-documents.js";
 import { person } from "../support/services.js";
@@ -50,6 +52,27 @@ test("the tools' introspection is within the limits, costs nothing and is known 
   expect([cost, aliases, isIntrospection]).toEqual([0, 0, true]);
   expect(depth).toBeLessThanOrEqual(defaultLimits.depth);
   expect(measured("{ __typename }")).toEqual({ cost: 0, depth: 1, aliases: 0, isIntrospection: false });
+});
+
+test("a document that was within the limits is measured again where its variables say the sizes", () => {
+  const documents = new Documents(readFileSync(schemaFile, "utf8"));
+  const check = (text: string, variables: Record<string, unknown>) => {
+    const operation = documents.prepare(text, () => undefined).operation(undefined);
+    checkOperation(operation, variables, documents.schema, { ...defaultLimits, cost: 500 });
+  };
+  const pages =
+    "query ($n: Int!) { computers(first: 100) { edges { node { partitions(first: $n) { edges { node { key } } } } } } }";
+  const list =
+    "query ($ids: [ID!]!) { nodes(ids: $ids) { ... on Computer { partitions(first: 9) { edges { node { key } } } } } }";
+  const ids = (count: number) => Array.from({ length: count }, (_, number) => String(number));
+  for (const [text, within, beyond] of [
+    [pages, { n: 1 }, { n: 100 }],
+    [list, { ids: ids(1) }, { ids: ids(100) }],
+  ] as const) {
+    check(text, within);
+    expect(() => check(text, beyond)).toThrow("may ask for 500 objects");
+    check(text, within);
+  }
 });
 
 const folder = mkdtempSync("/tmp/sg-trusted-");
