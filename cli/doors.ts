@@ -22,11 +22,13 @@ export async function openDoors(config: Config, log: Logger, resources: Resource
   // With port 0 the address is known once the door is open, which is before anybody can ask for it.
   let slapUrl = slapUrlOf(config);
   const masterUrl = (credential: string) => `${slapUrl}/k/${credential}/`;
-  const identity = await opened(closer, "identity", openIdentity(resources, masterUrl));
-  const catalog = await opened(closer, "catalog", openCatalog(resources));
-  const computer = await opened(closer, "computer", openComputer(resources, masterUrl));
-  const monitoring = await opened(closer, "monitoring", openMonitoring(resources));
-  const shacache = await opened(closer, "shacache", openShacache(resources, config));
+  const { identity, catalog, computer, monitoring, shacache } = await openedTogether(closer, {
+    identity: openIdentity(resources, masterUrl),
+    catalog: openCatalog(resources),
+    computer: openComputer(resources, masterUrl),
+    monitoring: openMonitoring(resources),
+    shacache: openShacache(resources, config),
+  });
   const subgraphs = [identity, catalog, computer, monitoring, shacache];
   const checkReady = () => Promise.all([eventLog.ping(), ...subgraphs.map((one) => one.checkReady())]);
   for (const subgraph of subgraphs) subgraph.startConsumers();
@@ -94,7 +96,26 @@ export async function openDoors(config: Config, log: Logger, resources: Resource
   };
 }
 
-async function opened<Service extends { close(): Promise<unknown> }>(
+interface Closable {
+  close(): Promise<unknown>;
+}
+
+/** Each waits for the database more than it works. Where one does not open, the others are still closed. */
+async function openedTogether<Services extends Record<string, Closable>>(
+  closer: Closer,
+  opening: { [Name in keyof Services]: Promise<Services[Name]> },
+): Promise<Services> {
+  const settled = await Promise.allSettled(
+    Object.entries(opening).map(async ([name, one]) => [name, await opened(closer, name, one)] as const),
+  );
+  const all = settled.map((one) => {
+    if (one.status === "rejected") throw one.reason;
+    return one.value;
+  });
+  return Object.fromEntries(all) as Services;
+}
+
+async function opened<Service extends Closable>(
   closer: Closer,
   name: string,
   opening: Promise<Service>,
