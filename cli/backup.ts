@@ -30,6 +30,9 @@ export async function backup(config: Config, folder: string): Promise<BackupResu
     throw new ConfigError("DATABASE_URL is set: back that database up with pg_dump, and copy the data dir beside it.");
   if (!existsSync(path.join(dataDir, "postgres", "PG_VERSION")))
     throw new ConfigError(`There is nothing to back up: ${dataDir} holds no database.`);
+  const inside = path.relative(dataDir, path.resolve(folder));
+  if (!inside.startsWith("..") && !path.isAbsolute(inside))
+    throw new ConfigError(`${folder} is in the data dir itself. Name a folder outside of it.`);
   if (existsSync(folder)) throw new ConfigError(`${folder} exists. Name a folder that does not.`);
   const unfinished = `${path.resolve(folder)}.unfinished`;
   await rm(unfinished, { recursive: true, force: true });

@@ -21,7 +21,8 @@ function errorPage(): string {
 
 Generated from \`common/errors.ts\` by \`npm run schema\`. GraphQL errors carry the code in \`extensions.code\`, mutations also
 in \`userErrors\`; the other doors answer with the status and a body that begins with the code. GraphQL itself adds
-\`GRAPHQL_PARSE_FAILED\` and \`GRAPHQL_VALIDATION_FAILED\` for a document that is not one or does not fit the schema.
+\`GRAPHQL_PARSE_FAILED\` and \`GRAPHQL_VALIDATION_FAILED\` for a document that is not one or does not fit the schema, and
+\`OPERATION_RESOLUTION_FAILURE\` where \`operationName\` names none of its operations.
 
 | code | HTTP status | retry | meaning | remedy |
 |---|---|---|---|---|

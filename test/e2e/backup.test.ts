@@ -80,6 +80,8 @@ test("a backup of a stopped system has everything, and its keys still prove who 
 test("nothing is overwritten, and what is no whole backup is not restored", async () => {
   expect(await fails(system.dataDir, "backup", `${folder}/cold`)).toContain("exists");
   expect(existsSync(`${folder}/cold.unfinished`)).toBe(false);
+  // Its copy would be copied into itself.
+  expect(await fails(system.dataDir, "backup", `${system.dataDir}/inside`)).toContain("outside of it");
   expect(await fails(system.dataDir, "restore", `${folder}/cold`)).toContain("is not empty");
   rmSync(`${folder}/cold/backup.json`);
   expect(await fails(`${folder}/third`, "restore", `${folder}/cold`)).toContain("no whole backup");
