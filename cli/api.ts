@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { ConfigError } from "../common/config.js";
 import { adminTokenFile } from "../common/data-dir.js";
+import { type CommandDocument, commandDocuments } from "../schema/command.documents.js";
 
 export interface ApiOptions {
   url?: string;
@@ -33,11 +34,11 @@ export class Api {
     this.token = found;
   }
 
-  async query<Data>(query: string, variables: Record<string, unknown> = {}): Promise<Data> {
+  async query<Data>(name: CommandDocument, variables: Record<string, unknown> = {}): Promise<Data> {
     const response = await fetch(this.#url, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${this.token}` },
-      body: JSON.stringify({ query, variables }),
+      body: JSON.stringify({ query: commandDocuments[name], variables }),
       signal: AbortSignal.timeout(timeoutMs),
     }).catch((error: Error) => {
       throw new ConfigError(`${this.#url} does not answer (${String(error.cause ?? error.message)}). Is it running?`);
@@ -53,9 +54,9 @@ export class Api {
     return result.data;
   }
 
-  /** One mutation, by the name of its field; what it refuses ends the command. */
-  async mutate<Payload extends object>(name: string, query: string, input: object): Promise<Payload> {
-    const data = await this.query<Record<string, Payload & { userErrors: UserError[] }>>(query, { input });
+  /** One mutation; what it refuses ends the command. */
+  async mutate<Payload extends object>(name: CommandDocument, input: object): Promise<Payload> {
+    const data = await this.query<Record<string, Payload & { userErrors: UserError[] }>>(name, { input });
     const payload = data[name];
     const [refusal] = payload?.userErrors ?? [];
     if (refusal) throw new ConfigError(`${refusal.code}: ${refusal.message}`);
@@ -64,16 +65,13 @@ export class Api {
   }
 
   /** All nodes of a connection at the root, page by page. */
-  async list<Node>(field: string, selection: string): Promise<Node[]> {
+  async list<Node>(field: CommandDocument): Promise<Node[]> {
     const nodes: Node[] = [];
     for (let page = 0, after: string | null = null; page < maxPages; page++) {
       const data: Record<
         string,
         { edges: { node: Node }[]; pageInfo: { hasNextPage: boolean; endCursor: string | null } }
-      > = await this.query(
-        `query ($after: String) { ${field}(first: 100, after: $after) { edges { node { ${selection} } } pageInfo { hasNextPage endCursor } } }`,
-        { after },
-      );
+      > = await this.query(field, { after });
       const connection = data[field];
       nodes.push(...(connection?.edges ?? []).map((edge) => edge.node));
       if (!connection?.pageInfo.hasNextPage) break;

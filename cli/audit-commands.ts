@@ -1,11 +1,10 @@
 import type { Command } from "commander";
 import { ConfigError } from "../common/config.js";
 import type { Api } from "./api.js";
-import { count, mutation } from "./identity-commands.js";
+import { count } from "./identity-commands.js";
 import { say, table } from "./output.js";
 
 const maxRecords = 100;
-const columns = "at actor actorKind door action target project result code";
 
 interface AuditOptions {
   last: number;
@@ -41,8 +40,7 @@ export function addAuditCommands(program: Command, api: () => Api): void {
           throw new ConfigError(`${time} is no time. It is written as 2026-11-25T10:00:00Z.`);
       }
       const { auditRecords } = await api().query<{ auditRecords: { edges: { node: Record<string, unknown> }[] } }>(
-        `query ($last: Int, $filter: AuditFilterInput) {
-          auditRecords(last: $last, filter: $filter) { edges { node { ${columns} } } } }`,
+        "auditRecords",
         { last, filter },
       );
       table(auditRecords.edges.map((edge) => edge.node));
@@ -53,9 +51,7 @@ export function addAuditCommands(program: Command, api: () => Api): void {
     .command("list")
     .description("List the keys whose tokens are good, the one that signs first.")
     .action(async () => {
-      const { signingKeys } = await api().query<{ signingKeys: Record<string, unknown>[] }>(
-        "{ signingKeys { keyId isCurrent createdAt endsAt } }",
-      );
+      const { signingKeys } = await api().query<{ signingKeys: Record<string, unknown>[] }>("signingKeys");
       table(signingKeys);
     });
   key
@@ -63,12 +59,9 @@ export function addAuditCommands(program: Command, api: () => Api): void {
     .description("Sign new tokens with a new key. Tokens that earlier keys signed stay good for some time.")
     .option("--keep-days <n>", "days for which earlier tokens stay good at most; 0 ends them at once", count)
     .action(async ({ keepDays }: { keepDays?: number }) => {
-      const name = "rotateSigningKey";
-      const { signingKey } = await api().mutate<{ signingKey: { keyId: string } }>(
-        name,
-        mutation(name, "signingKey { keyId }"),
-        { keepEarlierDays: keepDays },
-      );
+      const { signingKey } = await api().mutate<{ signingKey: { keyId: string } }>("rotateSigningKey", {
+        keepEarlierDays: keepDays,
+      });
       say(`${signingKey.keyId} signs from now on`);
     });
 }

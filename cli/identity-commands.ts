@@ -2,8 +2,6 @@ import { type Command, InvalidArgumentError } from "commander";
 import type { Api } from "./api.js";
 import { say, table } from "./output.js";
 
-const userErrors = "userErrors { code message }";
-
 /** The service knows the bounds; what is no number it would never see, and take the default. */
 export function count(text: string): number {
   if (/^-?\d+$/.test(text)) return Number(text);
@@ -18,13 +16,13 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .description("Create a project.")
     .option("--title <title>", "a title for people")
     .action(async (name: string, { title }: { title?: string }) => {
-      await api().mutate("createProject", mutation("createProject", "project { name }"), { name, title });
+      await api().mutate("createProject", { name, title });
       say(`created ${name}`);
     });
   project
     .command("list")
     .description("List the projects that the token sees.")
-    .action(async () => table(await api().list("projects", "name title createdAt")));
+    .action(async () => table(await api().list("projects")));
 
   const person = program.command("person").description("People, who hold roles by their tokens.");
   person
@@ -32,7 +30,7 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .description("Create a person.")
     .option("--name <name>", "a name for people")
     .action(async (subject: string, { name }: { name?: string }) => {
-      await api().mutate("createPerson", mutation("createPerson", "person { subject }"), {
+      await api().mutate("createPerson", {
         subject,
         displayName: name,
       });
@@ -42,7 +40,7 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .command("list")
     .description("List the people that the token sees.")
     .action(async () => {
-      const persons = await api().list<PersonRow>("persons", "subject displayName createdAt roles { project role }");
+      const persons = await api().list<PersonRow>("persons");
       table(
         persons.map(({ roles, ...person }) => ({
           ...person,
@@ -57,7 +55,7 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .action(async (subject: string, options: { project?: string }) => {
       const name = "revokeRole";
       const input = { person: subject, project: options.project };
-      const { tokens } = await api().mutate<{ tokens: object[] }>(name, mutation(name, "tokens { tokenId }"), input);
+      const { tokens } = await api().mutate<{ tokens: object[] }>(name, input);
       say(`revoked ${tokens.length} tokens of ${subject}`);
     });
 
@@ -83,11 +81,9 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
         if (instance !== undefined) {
           const field = "createInstanceToken";
           const input = { reference: instance, expiresInDays: days };
-          return say(
-            (await api().mutate<{ credential: string }>(field, mutation(field, "credential"), input)).credential,
-          );
+          return say((await api().mutate<{ credential: string }>(field, input)).credential);
         }
-        const { secret } = await api().mutate<{ secret: string }>("createToken", mutation("createToken", "secret"), {
+        const { secret } = await api().mutate<{ secret: string }>("createToken", {
           person: subject,
           role,
           computerReference: computer,
@@ -100,12 +96,12 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
   token
     .command("list")
     .description("List the tokens that the token sees.")
-    .action(async () => table(await api().list("tokens", "tokenId kind subject project role expiresAt revokedAt")));
+    .action(async () => table(await api().list("tokens")));
   token
     .command("revoke <id>")
     .description("Revoke a token by its id.")
     .action(async (id: string) => {
-      await api().mutate("revokeToken", mutation("revokeToken", "token { tokenId }"), { id });
+      await api().mutate("revokeToken", { id });
       say(`revoked ${id}`);
     });
 
@@ -119,20 +115,18 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .action(async (options: { uses?: number; hours?: number; project?: string }) => {
       const name = "createRegistrationToken";
       const input = { uses: options.uses, expiresInHours: options.hours, project: options.project };
-      say((await api().mutate<{ secret: string }>(name, mutation(name, "secret"), input)).secret);
+      say((await api().mutate<{ secret: string }>(name, input)).secret);
     });
   registration
     .command("list")
     .description("List the registration tokens that the token sees.")
-    .action(async () =>
-      table(await api().list("registrationTokens", "id project uses usesLeft createdBy expiresAt revokedAt")),
-    );
+    .action(async () => table(await api().list("registrationTokens")));
   registration
     .command("revoke <id>")
     .description("Revoke a registration token by its id.")
     .action(async (id: string) => {
       const name = "revokeRegistrationToken";
-      await api().mutate(name, mutation(name, "registrationToken { id }"), { id });
+      await api().mutate(name, { id });
       say(`revoked ${id}`);
     });
 
@@ -144,7 +138,7 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
     .option("--project <name>", "the project that it belongs to")
     .action(async (reference: string | undefined, options: { title?: string; project?: string }) => {
       const name = "createComputer";
-      const { masterUrl } = await api().mutate<{ masterUrl: string }>(name, mutation(name, "masterUrl"), {
+      const { masterUrl } = await api().mutate<{ masterUrl: string }>(name, {
         reference,
         ...options,
       });
@@ -153,15 +147,9 @@ export function addIdentityCommands(program: Command, api: () => Api): void {
   computer
     .command("list")
     .description("List the computers that the token sees.")
-    .action(async () => table(await api().list("computers", "reference title project liveness scope lastContactAt")));
+    .action(async () => table(await api().list("computers")));
 }
 
 interface PersonRow {
   roles: { project: string; role: string }[];
-}
-
-/** The mutation of a field that takes one input of the type that is named after it. */
-export function mutation(name: string, selection: string): string {
-  const type = `${name[0]?.toUpperCase()}${name.slice(1)}Input`;
-  return `mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} ${userErrors} } }`;
 }

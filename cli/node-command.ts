@@ -79,33 +79,22 @@ interface NodeCredential {
 
 /** A new token for the node, in its master_url. The computer has to exist, unless it may be created. */
 async function credentialOf(api: Api, computer: string, mayCreate: boolean): Promise<NodeCredential> {
-  const { computer: present } = await api.query<{ computer: { reference: string } | null }>(
-    "query ($reference: String!) { computer(reference: $reference) { reference } }",
-    { reference: computer },
-  );
+  const { computer: present } = await api.query<{ computer: { reference: string } | null }>("computer", {
+    reference: computer,
+  });
   if (!present && !mayCreate) throw new ConfigError(`NOT_FOUND: there is no computer ${computer}. --create makes it.`);
   if (!present) {
-    return api.mutate<NodeCredential>(
-      "createComputer",
-      "mutation ($input: CreateComputerInput!) { createComputer(input: $input) { masterUrl userErrors { code message } } }",
-      { reference: computer },
-    );
+    return api.mutate<NodeCredential>("createComputer", { reference: computer });
   }
-  const { masterUrl, token } = await api.mutate<{ masterUrl: string; token: { tokenId: string } }>(
-    "createToken",
-    "mutation ($input: CreateTokenInput!) { createToken(input: $input) { masterUrl token { tokenId } userErrors { code message } } }",
-    { computerReference: computer },
-  );
+  const { masterUrl, token } = await api.mutate<{ masterUrl: string; token: { tokenId: string } }>("createToken", {
+    computerReference: computer,
+  });
   return { masterUrl, tokenId: token.tokenId };
 }
 
 /** The certificate stands in for it: what nobody uses nobody should hold. */
 async function revokeToken(api: Api, id: string): Promise<void> {
-  await api.mutate(
-    "revokeToken",
-    "mutation ($input: RevokeTokenInput!) { revokeToken(input: $input) { userErrors { code message } } }",
-    { id },
-  );
+  await api.mutate("revokeToken", { id });
 }
 
 /** The computer's certificate, made over SLAP with its token and written where only its node reads it. */

@@ -28,5 +28,5 @@ export async function listEntries(client: CacheClient, key: string): Promise<voi
 
 /** The blobs of the caller's project, or all for the administrator, as the API lists them. */
 export async function listArtifacts(api: Api): Promise<void> {
-  table(await api.list("artifacts", "sha512 sizeBytes createdAt lastReadAt uploadedBy"));
+  table(await api.list("artifacts"));
 }

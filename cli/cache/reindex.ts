@@ -11,14 +11,12 @@ interface Reindex {
   failure: string | null;
 }
 
-const selection = "finishedAt restoredEntries restoredArtifacts readBytes failure";
 const pollMs = 1_000;
 const tellEveryMs = 30_000;
 
 /** Has the index made anew, and waits for the end of it. Interrupted, it goes on all the same. */
 export async function reindex(api: Api): Promise<void> {
-  const mutation = `mutation { reindexArtifacts { reindex { ${selection} } userErrors { code message } } }`;
-  const payload = await api.mutate<{ reindex: Reindex | null }>("reindexArtifacts", mutation, {});
+  const payload = await api.mutate<{ reindex: Reindex | null }>("reindexArtifacts", {});
   for (let state = payload.reindex, toldAt = Date.now(); ; ) {
     const done = `${state?.restoredArtifacts} blobs and ${state?.restoredEntries} entries restored, ${state?.readBytes} bytes read`;
     if (state?.failure) throw new ConfigError(`${state.failure} (${done})`);
@@ -28,6 +26,6 @@ export async function reindex(api: Api): Promise<void> {
       toldAt = Date.now();
     }
     await delay(pollMs);
-    state = (await api.query<{ reindex: Reindex | null }>(`{ reindex { ${selection} } }`)).reindex;
+    state = (await api.query<{ reindex: Reindex | null }>("reindex")).reindex;
   }
 }

@@ -4,6 +4,7 @@ import path from "node:path";
 import { type GraphQLSchema, parse, validate } from "graphql";
 import { ConfigError } from "../../common/config.js";
 import { AppError } from "../../common/errors.js";
+import { commandDocuments } from "../../schema/command.documents.js";
 
 /** Registered documents by the SHA-256 of their text, in hexadecimal. */
 export type TrustedDocuments = ReadonlyMap<string, string>;
@@ -39,10 +40,11 @@ export function trustedText(
 
 /**
  * Reads a folder of documents: each `.graphql` file is one, and each `.json` file a manifest of many by their ids, as
- * client builds write it. A ConfigError says which is wrong: a document that is registered can be answered.
+ * client builds write it. Those of the `slapgraph` command are always among them. A ConfigError says which is wrong: a
+ * document that is registered can be answered.
  */
 export function readTrustedDocuments(folder: string): TrustedDocuments {
-  const documents = new Map<string, string>();
+  const documents = new Map(Object.values(commandDocuments).map((text) => [documentId(text), text]));
   for (const name of list(folder)) {
     const file = path.join(folder, name);
     if (name.endsWith(".graphql")) {

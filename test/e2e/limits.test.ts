@@ -8,6 +8,7 @@ import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import WebSocket from "ws";
 import { ServiceKey, serviceHeader } from "../../common/service-key.js";
+import { runCommand } from "../support/command.js";
 import { RunningSystem } from "../support/running-system.js";
 import { Subscriber } from "../support/subscriber.js";
 import { codeOf, type Operation, transports } from "../support/transports.js";
@@ -358,6 +359,25 @@ describe("a gateway that answers registered documents only and tells no schema",
       expect(codeOf(await ask({ query: getIntrospectionQuery() }))).toBe("INTROSPECTION_OFF");
     });
   }
+
+  test("the slapgraph command works there, though nobody registered what it asks", async () => {
+    const environment = { SLAPGRAPH_URL: `${system.gatewayUrl}/graphql`, SLAPGRAPH_TOKEN: system.adminToken };
+    const says = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runCommand(args, environment);
+      expect([args, code, stderr]).toEqual([args, 0, ""]);
+      return stdout.trim();
+    };
+    await says("project", "create", "trusting");
+    await says("person", "create", "ann");
+    await says("token", "create", "--person", "ann", "--role", "OWNER", "--project", "trusting");
+    expect(await says("token", "list")).toContain("trusting");
+    await says("person", "revoke", "ann", "--project", "trusting");
+    await says("computer", "create", "COMP-1");
+    await says("registration", "create", "--uses", "1");
+    await says("node", "config", "COMP-1");
+    for (const noun of ["project", "person", "registration", "computer", "audit", "key"]) await says(noun, "list");
+    await says("key", "rotate");
+  });
 
   test("a text that is sent beside a registered id is not what is answered", async () => {
     const extensions = { persistedQuery: { version: 1, sha256Hash: sha256(inManifest) } };

@@ -8,6 +8,7 @@ import { measure } from "../../gateway/limits/measure.js";
 import { checkOperation } from "../../gateway/limits/operation-limits.js";
 import { holding, SubscriptionPlaces } from "../../gateway/limits/subscription-places.js";
 import { checkTrustedDocuments, documentId, readTrustedDocuments } from "../../gateway/limits/trusted-documents.js";
+import { commandDocuments } from "../../schema/command.documents.js";
 import { person } from "../support/services.js";
 
 const schemaFile = path.resolve(import.meta.dirname, "../../schema/supergraph.graphql");
@@ -93,6 +94,13 @@ test("a folder of documents that are wrong ends the start with a sentence", () =
       "SLAPGRAPH_TRUSTED_DOCUMENTS: ",
     );
   }
+});
+
+test("what the slapgraph command asks is among the trusted documents, and fits the schema", () => {
+  rmSync(path.join(folder, "manifest.json"));
+  const documents = readTrustedDocuments(folder);
+  expect([...documents.values()]).toEqual(Object.values(commandDocuments));
+  expect(() => checkTrustedDocuments(documents, schema)).not.toThrow();
 });
 
 test("a place is given back once, however its stream ends: at its end, broken, left, or never opened", async () => {
