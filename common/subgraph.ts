@@ -144,12 +144,11 @@ export async function subscribeFresh(
         try {
           const { done, value } = await answers.next();
           if (done) return { done: true as const, value: undefined };
+          if (isTold(value)) return { done: false as const, value: finish(value) };
           // An event that could not be told is not passed over: the stream ends, and resumes before it.
-          if (value.data == null) {
-            ended = true;
-            void answers.return?.();
-          }
-          return { done: false as const, value: finish(value) };
+          ended = true;
+          void answers.return?.();
+          return { done: false as const, value: finish({ ...value, data: null }) };
         } catch (error) {
           // A stream that breaks ends with an answer that says why, so that the client knows whether to resume.
           ended = true;
@@ -163,6 +162,11 @@ export async function subscribeFresh(
       },
     }),
   };
+}
+
+/** Not so where something that the event is joined with could not be read just now. */
+function isTold({ data, errors = [] }: ExecutionResult): boolean {
+  return data != null && !errors.some(({ originalError }) => originalError && toAppError(originalError).retryable);
 }
 
 function toGraphQLError(error: unknown): GraphQLError {

@@ -5,12 +5,16 @@ import type { TokenAuthority } from "../../common/identity.js";
 import { buildSubgraph, type EntityReference } from "../../common/subgraph.js";
 import type { SubgraphResources, SubgraphService } from "../../common/subgraph-service.js";
 import { ComputerEntity } from "./computer/computer.entity.js";
-import { ComputerResolver, toComputer } from "./computer/computer.resolver.js";
+import { ComputerResolver, ComputerStateChangeResolver, toComputer } from "./computer/computer.resolver.js";
 import { ComputerService } from "./computer/computer.service.js";
 import { Computer } from "./computer/computer.type.js";
 import { type ComputerContext, type ComputerServices, createComputerLoaders } from "./context.js";
 import { InstallationEntity } from "./installation/installation.entity.js";
-import { InstallationResolver, toInstallation } from "./installation/installation.resolver.js";
+import {
+  InstallationResolver,
+  InstallationStateChangeResolver,
+  toInstallation,
+} from "./installation/installation.resolver.js";
 import { InstallationService } from "./installation/installation.service.js";
 import { SoftwareInstallation } from "./installation/installation.type.js";
 import { InstanceEntity } from "./instance/instance.entity.js";
@@ -23,7 +27,7 @@ import { mayMakeRoom } from "./instance/retry-pending.js";
 import { computerMigrations } from "./migrations.js";
 import { NodeViewService } from "./node-view.js";
 import { PartitionEntity } from "./partition/partition.entity.js";
-import { PartitionResolver, toPartition } from "./partition/partition.resolver.js";
+import { PartitionResolver, PartitionStateChangeResolver, toPartition } from "./partition/partition.resolver.js";
 import { bangKind, PartitionService } from "./partition/partition.service.js";
 import { ComputerPartition } from "./partition/partition.type.js";
 import { UsageEntity } from "./usage/usage.entity.js";
@@ -86,8 +90,11 @@ export function buildComputerSchema(
     name: "computer",
     resolvers: [
       new ComputerResolver(services.computers, masterUrl),
+      new ComputerStateChangeResolver(),
       new PartitionResolver(),
+      new PartitionStateChangeResolver(),
       new InstallationResolver(services.installations),
+      new InstallationStateChangeResolver(),
       new InstanceResolver(services.instances),
       new InstanceTokenResolver(services.instanceTokens, masterUrl),
       new AllocationCandidateResolver(),

@@ -21,6 +21,7 @@ import {
   type ComputerPage,
   ComputerPayload,
   ComputerReferenceInput,
+  ComputerStateChange,
   ComputerStateEvent,
   CreateComputerInput,
   CreateComputerPayload,
@@ -212,25 +213,31 @@ export class ComputerResolver {
     description: "Changes of computers' liveness, in the order of the log. Errors: BAD_CURSOR, RESUME_EXPIRED.",
     subscribe: ({ args, context }) => followComputers(args as AfterArgs, context as ComputerContext),
   })
-  async computerStateChanged(
-    @Root() { cursor, at, change }: StreamItem<LivenessChange>,
+  computerStateChanged(
+    @Root() event: StreamItem<ComputerStateChange>,
     @Args(() => AfterArgs) _args: AfterArgs,
-    @Ctx() { loaders }: ComputerContext,
-  ): Promise<ComputerStateEvent> {
-    if (!change) return { cursor, at, change };
-    const row = await loaders.computers.load(change.reference);
-    return { cursor, at, change: { from: change.from, to: change.to, computer: row && toComputer(row) } };
+  ): ComputerStateEvent {
+    return event;
   }
 }
 
-interface LivenessChange {
-  reference: string;
-  from: Liveness;
-  to: Liveness;
+@Resolver(() => ComputerStateChange)
+export class ComputerStateChangeResolver {
+  @FieldResolver(() => Computer, {
+    nullable: true,
+    description: "The computer as it is when the event is delivered.",
+  })
+  async computer(
+    @Root() { reference }: ComputerStateChange,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<Computer | null> {
+    const row = await loaders.computers.load(reference);
+    return row && toComputer(row);
+  }
 }
 
 function followComputers(args: AfterArgs, { caller, loaders }: ComputerContext) {
-  return loaders.follow(args.after, ({ kind, subject, project, payload }): LivenessChange | null => {
+  return loaders.follow(args.after, ({ kind, subject, project, payload }): ComputerStateChange | null => {
     if (kind !== "ComputerStateChanged" || !mayHearOfComputer(caller, { reference: subject, project })) return null;
     return { reference: subject, from: payload.from as Liveness, to: payload.to as Liveness };
   });

@@ -165,8 +165,8 @@ export class ComputerStateChange {
   @Field(() => ComputerLiveness, { description: "The liveness after." })
   to!: Liveness;
 
-  @Field(() => Computer, { nullable: true, description: "The computer as it is when the event is delivered." })
-  computer!: Computer | null;
+  /** Of the computer that changed, which is read where it is asked for. */
+  reference!: string;
 }
 
 @ObjectType({ description: "An event of `computerStateChanged`, or a bookmark when `change` is null." })

@@ -10,8 +10,8 @@ import type { ComputerContext } from "../context.js";
 import { SoftwareRelease, toSoftwareRelease } from "../instance/software-release.stub.js";
 import { mayHearOfComputer } from "../visibility.js";
 import type { InstallationRow, InstallationService } from "./installation.service.js";
-import type { ReportedInstallationState, RequestedInstallationState } from "./installation.state.js";
 import {
+  InstallationStateChange,
   InstallationStateEvent,
   SoftwareInstallation,
   SupplySoftwareInput,
@@ -90,30 +90,35 @@ export class InstallationResolver {
       "Changes of what is requested or reported of installations, in the order of the log. Errors: BAD_CURSOR, RESUME_EXPIRED.",
     subscribe: ({ args, context }) => followInstallations(args as AfterArgs, context as ComputerContext),
   })
-  async installationStateChanged(
-    @Root() { cursor, at, change }: StreamItem<StateChange>,
+  installationStateChanged(
+    @Root() event: StreamItem<InstallationStateChange>,
     @Args(() => AfterArgs) _args: AfterArgs,
-    @Ctx() { loaders }: ComputerContext,
-  ): Promise<InstallationStateEvent> {
-    if (!change) return { cursor, at, change };
-    const { key, ...rest } = change;
-    const row = await loaders.installations.load(key);
-    return { cursor, at, change: { ...rest, installation: row && toInstallation(row) } };
+  ): InstallationStateEvent {
+    return event;
   }
 }
 
-interface StateChange {
-  key: string;
-  from: ReportedInstallationState;
-  to: ReportedInstallationState;
-  requested: RequestedInstallationState;
-  cause: string | null;
+@Resolver(() => InstallationStateChange)
+export class InstallationStateChangeResolver {
+  @FieldResolver(() => SoftwareInstallation, {
+    nullable: true,
+    description: "The installation as it is when the event is delivered.",
+  })
+  async installation(
+    @Root() { key }: InstallationStateChange,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<SoftwareInstallation | null> {
+    const row = await loaders.installations.load(key);
+    return row && toInstallation(row);
+  }
 }
 
 function followInstallations(args: AfterArgs, { caller, loaders }: ComputerContext) {
-  return loaders.follow(args.after, ({ kind, subject, project, payload, cause }): StateChange | null => {
+  return loaders.follow(args.after, ({ kind, subject, project, payload, cause }): InstallationStateChange | null => {
     if (kind !== "InstallationStateChanged") return null;
-    const { from, to, requested, computer } = payload as Omit<StateChange, "key" | "cause"> & { computer: string };
+    const { from, to, requested, computer } = payload as Omit<InstallationStateChange, "key" | "cause"> & {
+      computer: string;
+    };
     if (!mayHearOfComputer(caller, { reference: computer, project })) return null;
     return { key: subject, from, to, requested, cause };
   });

@@ -90,11 +90,8 @@ export class InstallationStateChange {
   @Field(() => String, { nullable: true, description: "The end of the build's output, for an ERROR." })
   cause!: string | null;
 
-  @Field(() => SoftwareInstallation, {
-    nullable: true,
-    description: "The installation as it is when the event is delivered.",
-  })
-  installation!: SoftwareInstallation | null;
+  /** Of the installation that changed, which is read where it is asked for. */
+  key!: string;
 }
 
 @ObjectType({ description: "An event of `installationStateChanged`, or a bookmark when `change` is null." })

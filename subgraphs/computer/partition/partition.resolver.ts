@@ -10,7 +10,7 @@ import { SoftwareInstance } from "../instance/instance.type.js";
 import { mayHearOfPartition } from "../visibility.js";
 import type { PartitionRow } from "./partition.service.js";
 import type { PartitionState } from "./partition.state.js";
-import { ComputerPartition, PartitionStateEvent } from "./partition.type.js";
+import { ComputerPartition, PartitionStateChange, PartitionStateEvent } from "./partition.type.js";
 
 export function toPartition(row: PartitionRow): ComputerPartition {
   return {
@@ -62,30 +62,32 @@ export class PartitionResolver {
     description: "Changes of partitions' states, in the order of the log. Errors: BAD_CURSOR, RESUME_EXPIRED.",
     subscribe: ({ args, context }) => followPartitions(args as AfterArgs, context as ComputerContext),
   })
-  async partitionStateChanged(
-    @Root() { cursor, at, change }: StreamItem<StateChange>,
+  partitionStateChanged(
+    @Root() event: StreamItem<PartitionStateChange>,
     @Args(() => AfterArgs) _args: AfterArgs,
-    @Ctx() { loaders }: ComputerContext,
-  ): Promise<PartitionStateEvent> {
-    if (!change) return { cursor, at, change };
-    const row = await loaders.partitions.load(change.key);
-    return {
-      cursor,
-      at,
-      change: { from: change.from, to: change.to, cause: change.cause, partition: row && toPartition(row) },
-    };
+  ): PartitionStateEvent {
+    return event;
   }
 }
 
-interface StateChange {
-  key: string;
-  from: PartitionState;
-  to: PartitionState;
-  cause: string | null;
+/** What is not asked for is not read: most of a thousand subscribers want the state that the event itself carries. */
+@Resolver(() => PartitionStateChange)
+export class PartitionStateChangeResolver {
+  @FieldResolver(() => ComputerPartition, {
+    nullable: true,
+    description: "The partition as it is when the event is delivered.",
+  })
+  async partition(
+    @Root() { key }: PartitionStateChange,
+    @Ctx() { loaders }: ComputerContext,
+  ): Promise<ComputerPartition | null> {
+    const row = await loaders.partitions.load(key);
+    return row && toPartition(row);
+  }
 }
 
 function followPartitions(args: AfterArgs, { caller, loaders }: ComputerContext) {
-  return loaders.follow(args.after, ({ kind, subject, project, payload, cause }): StateChange | null => {
+  return loaders.follow(args.after, ({ kind, subject, project, payload, cause }): PartitionStateChange | null => {
     if (kind !== "PartitionStateChanged") return null;
     const { from, to, instance, owner } = payload as {
       from: PartitionState;

@@ -81,11 +81,8 @@ export class PartitionStateChange {
   @Field(() => String, { nullable: true, description: "Why, where there is a reason: the node's message." })
   cause!: string | null;
 
-  @Field(() => ComputerPartition, {
-    nullable: true,
-    description: "The partition as it is when the event is delivered.",
-  })
-  partition!: ComputerPartition | null;
+  /** Of the partition that changed, which is read where it is asked for. */
+  key!: string;
 }
 
 @ObjectType({ description: "An event of `partitionStateChanged`, or a bookmark when `change` is null." })
