@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { setTimeout as delay } from "node:timers/promises";
 import type { MikroORM } from "@mikro-orm/postgresql";
 import { type ErrorCode, toAppError } from "./errors.js";
 import type { NewEvent } from "./event-log.js";
 import type { Caller } from "./identity.js";
 import type { Logger } from "./log.js";
+import { dropHourly, dropInSteps, dropStepSize } from "./retention.js";
 import type { Statement } from "./session.js";
 
 export type AuditDoor = "GRAPHQL" | "SLAP" | "SHACACHE";
@@ -31,8 +31,6 @@ const maxTargetLength = 200;
 const maxRefusalsPerMinute = 60;
 const maxCallersCounted = 10_000;
 const maxRecords = 1_000_000;
-const dropStepSize = 1_000;
-const retentionIntervalMs = 3600_000;
 
 /** Not decisions: the one waits for its turn, the others say nothing of who asked or what is allowed. */
 const notRefusals = new Set<ErrorCode>(["NOT_READY", "UNAUTHENTICATED", "UNAVAILABLE"]);
@@ -88,38 +86,23 @@ export class AuditTrail {
     return running.run({ ...command, isRecorded: false }, work);
   }
 
-  /** Drops old records, and those beyond the newest million, until the signal. One replica at a time. */
-  async retain(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        await this.dropBefore(new Date(Date.now() - this.#days * 86_400_000));
-      } catch (error) {
-        if (!signal.aborted)
-          this.#log.warn({ err: error }, "old audit records were not dropped; the next round tries again");
-      }
-      await delay(retentionIntervalMs, undefined, { signal, ref: false }).catch(() => undefined);
-    }
+  /** Drops old records, and those beyond the newest million, until the signal. */
+  retain(signal: AbortSignal): Promise<void> {
+    const drop = () => this.dropBefore(new Date(Date.now() - this.#days * 86_400_000));
+    return dropHourly("audit records", drop, { signal, log: this.#log });
   }
 
-  async dropBefore(time: Date): Promise<number> {
-    for (let count = 0; ; ) {
-      const dropped = await this.#orm.em.fork().transactional(async (em) => {
-        const [lock] = await em.execute<{ held: boolean }[]>(
-          "select pg_try_advisory_xact_lock(hashtext('slapgraph audit retention')) as held",
-        );
-        if (!lock?.held) return 0;
-        const rows = await em.execute<object[]>(
-          `delete from event_log.audit_record where id in (
-             select id from event_log.audit_record where at < ?
-               or id <= (select id from event_log.audit_record order by id desc offset ${maxRecords} limit 1)
-             order by id limit ${dropStepSize}) returning id`,
-          [time],
-        );
-        return rows.length;
-      });
-      count += dropped;
-      if (dropped < dropStepSize) return count;
-    }
+  dropBefore(time: Date): Promise<number> {
+    return dropInSteps(this.#orm, "audit records", async (em) => {
+      const rows = await em.execute<object[]>(
+        `delete from event_log.audit_record where id in (
+           select id from event_log.audit_record where at < ?
+             or id <= (select id from event_log.audit_record order by id desc offset ${maxRecords} limit 1)
+           order by id limit ${dropStepSize}) returning id`,
+        [time],
+      );
+      return rows.length;
+    });
   }
 
   async #recordRefusal(command: Running, code: string): Promise<void> {

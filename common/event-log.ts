@@ -9,6 +9,7 @@ import { AppError } from "./errors.js";
 import { eventLogMigrations } from "./event-log.migrations.js";
 import type { Logger } from "./log.js";
 import { consumerBehind, eventHorizon, eventLagSeconds } from "./metrics.js";
+import { dropHourly, dropInSteps, dropStepSize } from "./retention.js";
 import { inSession, inTransaction, type Session, type Sql, type Statement } from "./session.js";
 import { SettlementWatch } from "./settlement-watch.js";
 
@@ -70,10 +71,8 @@ const consumerGatherMs = 50;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
 const deadlockRetries = 5;
-const dropStepSize = 1_000;
 export const defaultRetentionMs = 7 * 24 * 3_600_000;
 const firstRetentionMs = 60_000;
-const retentionIntervalMs = 3_600_000;
 
 /**
  * The one append-only log, read in commit order.
@@ -221,21 +220,8 @@ export class EventLog {
    * Drops settled events older than a time, in bounded steps, and never one that a consumer has not handled. Cursors before
    * the last dropped event expire. One replica at a time. Returns how many were dropped.
    */
-  async dropBefore(time: Date): Promise<number> {
-    let count = 0;
-    for (;;) {
-      const dropped = await this.#dropStep(time);
-      count += dropped;
-      if (dropped < dropStepSize) return count;
-    }
-  }
-
-  async #dropStep(time: Date): Promise<number> {
-    return this.#orm.em.fork().transactional(async (em) => {
-      const [lock] = await em.execute<{ held: boolean }[]>(
-        "select pg_try_advisory_xact_lock(hashtext('slapgraph retention')) as held",
-      );
-      if (!lock?.held) return 0;
+  dropBefore(time: Date): Promise<number> {
+    return dropInSteps(this.#orm, "events", async (em) => {
       const rows = await em.execute<{ position: string }[]>(
         `delete from event_log.event where position in (
            select position from event_log.event
@@ -458,16 +444,10 @@ export class EventLog {
   }
 
   /** Drops what is older than events are kept. */
-  async #retain(): Promise<void> {
+  #retain(): Promise<void> {
+    const drop = () => this.dropBefore(new Date(Date.now() - this.#retentionMs));
     const { signal } = this.#stopping;
-    for (let waitMs = firstRetentionMs; !signal.aborted; waitMs = retentionIntervalMs) {
-      try {
-        await delay(waitMs, undefined, { signal, ref: false });
-        await this.dropBefore(new Date(Date.now() - this.#retentionMs));
-      } catch (error) {
-        if (!signal.aborted) this.#log.warn({ err: error }, "old events were not dropped; the next round tries again");
-      }
-    }
+    return dropHourly("events", drop, { signal, log: this.#log, firstAfterMs: firstRetentionMs });
   }
 
   /** Told after the commit and outside it: NOTIFY inside a transaction would make all commits wait for one another. */

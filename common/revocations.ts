@@ -3,8 +3,12 @@ import type { EntityManager } from "./database.js";
 import { AppError } from "./errors.js";
 import type { EventLog } from "./event-log.js";
 import type { Logger } from "./log.js";
+import { dropHourly, dropInSteps, dropStepSize } from "./retention.js";
 
 export const tokenRevokedKind = "TokenRevoked";
+
+/** How long a revocation outlives its token, whatever the clocks of the processes say. */
+const keptBeyondExpiryHours = 24;
 
 /** Written in the transaction that revokes, beside the `TokenRevoked` event whose subject is the token's id. */
 export async function recordRevocation(em: EntityManager, tokenId: string, expiresAt: Date): Promise<void> {
@@ -15,30 +19,60 @@ export async function recordRevocation(em: EntityManager, tokenId: string, expir
 }
 
 /**
- * The ids of tokens that are revoked and would not have expired yet, held in memory by every process and kept current
+ * The ids of tokens that are revoked and would not have expired since, held in memory by every process and kept current
  * from the event log: a hint arrives within milliseconds, the log's poll bounds a lost hint to a second.
  */
 export class RevocationList {
   readonly #revoked = new Set<string>();
   readonly #stopping = new AbortController();
-  #running: Promise<void> = Promise.resolve();
+  readonly #orm: MikroORM;
+  #running: Promise<unknown> = Promise.resolve();
+
+  private constructor(orm: MikroORM) {
+    this.#orm = orm;
+  }
 
   /** Has every revocation that was acknowledged before the call. */
   static async open(orm: MikroORM, eventLog: EventLog, log: Logger): Promise<RevocationList> {
-    const list = new RevocationList();
-    const position = await list.#load(orm, eventLog);
-    list.#running = list.#follow(orm, eventLog, position, log);
+    const list = new RevocationList(orm);
+    const position = await list.#load(eventLog);
+    const { signal } = list.#stopping;
+    list.#running = Promise.all([
+      list.#follow(eventLog, position, log),
+      dropHourly("revocations", () => list.dropExpired(), { signal, log }),
+    ]);
     return list;
   }
 
   /** Returns the position from which to follow: the one noted before the table was read. */
-  async #load(orm: MikroORM, eventLog: EventLog): Promise<number> {
+  async #load(eventLog: EventLog): Promise<number> {
     const position = eventLog.horizon;
-    const rows = await orm.em
-      .fork()
-      .execute<{ token_id: string }[]>("select token_id from event_log.revoked_token where expires_at > now()");
-    for (const row of rows) this.#revoked.add(row.token_id);
+    for (const tokenId of await this.#kept()) this.#revoked.add(tokenId);
     return position;
+  }
+
+  async #kept(): Promise<string[]> {
+    const rows = await this.#orm.em
+      .fork()
+      .execute<{ token_id: string }[]>("select token_id from event_log.revoked_token");
+    return rows.map((row) => row.token_id);
+  }
+
+  /** Drops the revocations of tokens that have expired, here and, whoever does it, in the database. */
+  async dropExpired(): Promise<number> {
+    const count = await dropInSteps(this.#orm, "revocations", async (em) => {
+      const rows = await em.execute<object[]>(
+        `delete from event_log.revoked_token where token_id in (
+           select token_id from event_log.revoked_token
+           where expires_at < now() - interval '${keptBeyondExpiryHours} hours' limit ${dropStepSize}) returning token_id`,
+      );
+      return rows.length;
+    });
+    // What comes meanwhile is newer than the list that is read, and stays.
+    const known = [...this.#revoked];
+    const kept = new Set(await this.#kept());
+    for (const tokenId of known) if (!kept.has(tokenId)) this.#revoked.delete(tokenId);
+    return count;
   }
 
   /** What this process has just revoked is refused here at once; other processes learn of it by the log. */
@@ -53,7 +87,7 @@ export class RevocationList {
     await this.#running;
   }
 
-  async #follow(orm: MikroORM, eventLog: EventLog, from: number, log: Logger): Promise<void> {
+  async #follow(eventLog: EventLog, from: number, log: Logger): Promise<void> {
     const { signal } = this.#stopping;
     for (let position = from; !signal.aborted; ) {
       try {
@@ -69,7 +103,7 @@ export class RevocationList {
         log.error({ err: error }, "revocations cannot be followed just now");
         // Cut off for so long that the log no longer has what came meanwhile: the table has it.
         if (error instanceof AppError && error.code === "RESUME_EXPIRED")
-          position = await this.#load(orm, eventLog).catch(() => position);
+          position = await this.#load(eventLog).catch(() => position);
         await new Promise((resolve) => setTimeout(resolve, 250));
       }
     }
