@@ -116,3 +116,36 @@ test("a list of computers with their partitions costs as many statements as one"
   const two = await statementsOf(`{ computers(first: 2) { edges { node { reference ${joined} } } } }`);
   expect(two.sent.length, shortened(two.sent)).toBeLessThanOrEqual(one.sent.length);
 });
+
+test("an event that is told without its partition reads none, and one with it reads it", async () => {
+  const selects = async (selection: string) => {
+    const abort = new AbortController();
+    const response = await fetch(`${gateway.url}/graphql`, {
+      method: "POST",
+      signal: abort.signal,
+      headers: {
+        accept: "text/event-stream",
+        "content-type": "application/json",
+        authorization: `Bearer ${adminToken}`,
+      },
+      body: JSON.stringify({ query: `subscription { partitionStateChanged { change { to ${selection} } } }` }),
+    });
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) {
+      text += decoder.decode(chunk);
+      if (text.includes('"ERROR"')) break;
+      if (!text.includes('"change":null')) continue;
+      statements.splice(0);
+      const payload = { from: "STARTED", to: "ERROR", instance: null, owner: null };
+      await resources.eventLog.transact(resources.eventLog.orm, async (_em, append) =>
+        append({ kind: "PartitionStateChanged", subject: "TEN/p0", project: "main", actor: "test", payload }),
+      );
+    }
+    abort.abort();
+    expect(text).not.toContain('"errors"');
+    return statements.filter((one) => /"partition"/.test(one)).length;
+  };
+  expect(await selects("")).toBe(0);
+  expect(await selects("partition { state }")).toBe(1);
+});
