@@ -60,13 +60,19 @@ const maxUnkeptPositions = 100;
 const pageSize = 500;
 /** The newest events kept in memory, so that a thousand followers do not read the same rows a thousand times. */
 const recentLimit = 20_000;
+/** Older ones are read in blocks of positions that followers which lag together share; so many are kept. */
+const blockSize = 1_000;
+const blockLimit = 16;
 /** LISTEN/NOTIFY is only a hint; this is how long a lost hint delays a reader. */
 const pollIntervalMs = 1_000;
 /** Longer than a transaction may be idle, so that a stuck one ends first. */
 const startTimeoutMs = 40_000;
-const unsettledPollMs = 10;
-/** Under load, what is committed within such a time is announced, read, and consumed together. */
-const gatherMs = 10;
+/** Most transactions that hold back the log end within milliseconds; waiting for one that does not backs off. */
+const unsettledPollMs = 5;
+const unsettledPollLimitMs = 250;
+/** Under load, what is committed within such a time is announced, and read, together. A subscriber waits for it too. */
+const gatherMs = 5;
+/** The same for what is consumed. */
 const consumerGatherMs = 50;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
@@ -97,7 +103,11 @@ export class EventLog {
   #recent: LoggedEvent[] = [];
   /** Every settled event after this position is in `#recent`. */
   #recentAfter = 0;
-  #wakeTail: () => void = () => undefined;
+  readonly #blocks = new Map<number, Promise<LoggedEvent[]>>();
+  /** The newest page that was asked for: of a thousand followers most ask for the same. */
+  #lastPage: { after: number; limit: number; horizon: number; events: readonly LoggedEvent[] } | undefined;
+  #isHinted = false;
+  #endWait: () => void = () => undefined;
   /** Marks hints as this log's own, which has been told already. */
   readonly #id = randomUUID();
   #isHintPending = false;
@@ -189,16 +199,51 @@ export class EventLog {
   }
 
   /** Settled events after a position, in order. RESUME_EXPIRED when some of them are no longer kept. */
-  async readAfter(position: number, limit = pageSize): Promise<LoggedEvent[]> {
+  async readAfter(position: number, limit = pageSize): Promise<readonly LoggedEvent[]> {
     if (position >= this.#horizon) return [];
-    if (position >= this.#recentAfter) {
-      const start = firstIndexAfter(this.#recent, position);
-      return this.#recent.slice(start, start + limit);
-    }
-    const rows = await this.#readRows(position, this.#horizon, limit);
+    if (position >= this.#recentAfter) return this.#recentPage(position, limit);
+    const rows = await this.#readOlder(position, limit);
     // Asked after the read: a slow reader must not take what retention dropped under it for events that never were.
     await this.assertReadable(position);
     return rows;
+  }
+
+  #recentPage(after: number, limit: number): readonly LoggedEvent[] {
+    const last = this.#lastPage;
+    if (last?.after === after && last.limit === limit && last.horizon === this.#horizon) return last.events;
+    const start = firstIndexAfter(this.#recent, after);
+    const events = this.#recent.slice(start, start + limit);
+    this.#lastPage = { after, limit, horizon: this.#horizon, events };
+    return events;
+  }
+
+  /** A page that is not full ends at the horizon, as consumers rely on: what a block lacks is read on its own. */
+  async #readOlder(position: number, limit: number): Promise<LoggedEvent[]> {
+    const block = await this.#blockWith(position);
+    const start = firstIndexAfter(block, position);
+    const events = block.slice(start, start + limit);
+    if (events.length === limit) return events;
+    const from = events.at(-1)?.position ?? position;
+    return [...events, ...(await this.#readRows(from, this.#horizon, limit - events.length))];
+  }
+
+  /** The events of the block that a position is in the middle of; none where it is not settled whole. */
+  async #blockWith(position: number): Promise<LoggedEvent[]> {
+    const number = Math.floor(position / blockSize);
+    const end = (number + 1) * blockSize;
+    if (end > this.#horizon) return [];
+    const known = this.#blocks.get(number);
+    const block = known ?? this.#readRows(end - blockSize, end, blockSize);
+    this.#blocks.delete(number);
+    this.#blocks.set(number, block);
+    const [oldest] = this.#blocks.keys();
+    if (oldest !== undefined && this.#blocks.size > blockLimit) this.#blocks.delete(oldest);
+    try {
+      return await block;
+    } catch (error) {
+      if (this.#blocks.get(number) === block) this.#blocks.delete(number);
+      throw error;
+    }
   }
 
   /** RESUME_EXPIRED unless every event after the position is still kept and the position is one of this log. */
@@ -338,7 +383,7 @@ export class EventLog {
   }
 
   /** A page of settled events, and the position up to which there are no others. */
-  async #pageAfter(position: number): Promise<{ events: LoggedEvent[]; to: number }> {
+  async #pageAfter(position: number): Promise<{ events: readonly LoggedEvent[]; to: number }> {
     const horizon = this.#horizon;
     const events = await this.readAfter(position);
     const last = events.at(-1)?.position ?? position;
@@ -404,10 +449,15 @@ export class EventLog {
         added = added.slice(-recentLimit);
       }
     }
-    const all = after > this.#recentAfter ? added : [...this.#recent, ...added];
-    const excess = all.length - recentLimit;
-    this.#recentAfter = excess > 0 ? (all[excess - 1]?.position ?? after) : after;
-    this.#recent = excess > 0 ? all.slice(excess) : all;
+    if (after > this.#recentAfter) this.#recent = added;
+    else for (const event of added) this.#recent.push(event);
+    this.#recentAfter = after;
+    const excess = this.#recent.length - recentLimit;
+    // Not at each event: that would copy the whole each time.
+    if (excess > recentLimit / 4) {
+      this.#recentAfter = this.#recent[excess - 1]?.position ?? after;
+      this.#recent = this.#recent.slice(excess);
+    }
     const last = added.at(-1);
     if (last) eventLagSeconds.observe(Math.max(0, (Date.now() - last.at.getTime()) / 1000));
     return last?.position ?? null;
@@ -423,24 +473,36 @@ export class EventLog {
     while (!signal.aborted) {
       let waitMs = pollIntervalMs;
       const lookedAt = performance.now();
+      const before = this.#lookedUpTo;
+      this.#isHinted = false;
       try {
-        // Waiting for an older transaction to end backs off: it may take as long as a transaction is allowed to.
-        unsettledMs = (await this.#advance()) ? Math.min(unsettledMs * 1.5, 250) : unsettledPollMs;
-        if (this.#watch.isWaiting) waitMs = unsettledMs;
+        const isWaiting = await this.#advance();
+        unsettledMs =
+          isWaiting && this.#lookedUpTo === before
+            ? Math.min(unsettledMs * 1.5, unsettledPollLimitMs)
+            : unsettledPollMs;
+        if (isWaiting) waitMs = unsettledMs;
       } catch (error) {
         if (!signal.aborted) this.#log.warn({ err: error }, "the event log cannot be read just now");
       }
-      if (signal.aborted) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, waitMs);
-        this.#wakeTail = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
+      // A hint that came during the look may be of something that it was too early for.
+      if (!this.#isHinted && !signal.aborted) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, waitMs);
+          this.#endWait = () => {
+            clearTimeout(timer);
+            resolve();
+          };
+        });
+      }
       const earlyMs = lookedAt + gatherMs - performance.now();
       if (earlyMs > 0 && !signal.aborted) await delay(earlyMs);
     }
+  }
+
+  #wakeTail(): void {
+    this.#isHinted = true;
+    this.#endWait();
   }
 
   /** Drops what is older than events are kept. */

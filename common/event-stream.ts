@@ -15,7 +15,7 @@ export interface StreamOptions<Change> {
   /** The last cursor seen, exclusive; absent means from now on. */
   after: string | null | undefined;
   /** Null for an event that this stream is not about or this caller may not see. */
-  toChange: (event: LoggedEvent) => Change | null | Promise<Change | null>;
+  toChange: (event: LoggedEvent) => Change | null;
   /** Throws when the caller may no longer listen. Asked before each change and at least once a second. */
   assertAllowed: () => void;
   bookmarkIntervalMs?: number;
@@ -27,6 +27,8 @@ export interface EventStream<Change> extends AsyncIterableIterator<StreamItem<Ch
 }
 
 const defaultBookmarkIntervalMs = 15_000;
+/** What a stream that is not read holds at most. */
+const pageSize = 100;
 /** A revoked token ends its streams within this time, quiet streams included. */
 const allowedCheckIntervalMs = 500;
 
@@ -51,8 +53,8 @@ export function decodeCursor(cursor: string): number {
 }
 
 /**
- * Replays from a cursor and then follows. It pulls: a follower holds one position and no queue, so a slow one costs no
- * memory, only time, until what it has not read is no longer kept (RESUME_EXPIRED).
+ * Replays from a cursor and then follows. It pulls: a follower holds what one page has for it and no queue, so a slow one
+ * costs little memory, only time, until what it has not read is no longer kept (RESUME_EXPIRED).
  */
 export function streamEvents<Change>(log: EventLog, options: StreamOptions<Change>): EventStream<Change> {
   const left = new AbortController();
@@ -87,26 +89,20 @@ async function* follow<Change>(
     // A first bookmark comes at once, so that a client can resume even when it is cut before the first event.
     yield { cursor: encodeCursor(position), at: new Date(), change: null };
     for (;;) {
-      const horizon = log.horizon;
-      const events = await log.readAfter(position);
-      for (const event of events) {
-        position = event.position;
-        // Most events are not for most streams: those cost no turn of the loop.
-        const found = options.toChange(event);
-        const change = found instanceof Promise ? await found : found;
-        if (change === null) continue;
+      const page = await readChanges(log, position, options.toChange);
+      position = page.upTo;
+      for (const { event, change } of page.changes) {
         options.assertAllowed();
         lastSentAt = Date.now();
         eventsDelivered.inc();
-        yield { cursor: encodeCursor(position), at: event.at, change, readWith: events };
+        yield { cursor: encodeCursor(event.position), at: event.at, change, readWith: page };
       }
-      if (events.length === 0) position = Math.max(position, horizon);
       options.assertAllowed();
       if (Date.now() - lastSentAt >= (options.bookmarkIntervalMs ?? defaultBookmarkIntervalMs)) {
         lastSentAt = Date.now();
         yield { cursor: encodeCursor(position), at: new Date(), change: null };
       }
-      if (events.length === 0 && !left.aborted) await log.waitPast(position, allowedCheckIntervalMs, left);
+      if (page.isLast && !left.aborted) await log.waitPast(position, allowedCheckIntervalMs, left);
       if (left.aborted) return;
     }
   } catch (error) {
@@ -114,4 +110,27 @@ async function* follow<Change>(
   } finally {
     openStreams.dec();
   }
+}
+
+interface ChangePage<Change> {
+  changes: { event: LoggedEvent; change: Change }[];
+  upTo: number;
+  isLast: boolean;
+}
+
+/** Keeps of a page only what is for this stream: a thousand slow ones would hold a thousand pages for others. */
+async function readChanges<Change>(
+  log: EventLog,
+  position: number,
+  toChange: StreamOptions<Change>["toChange"],
+): Promise<ChangePage<Change>> {
+  const { horizon } = log;
+  const changes: ChangePage<Change>["changes"] = [];
+  const events = await log.readAfter(position, pageSize);
+  for (const event of events) {
+    const change = toChange(event);
+    if (change !== null) changes.push({ event, change });
+  }
+  const last = events.at(-1);
+  return { changes, upTo: last?.position ?? Math.max(position, horizon), isLast: last === undefined };
 }

@@ -198,3 +198,32 @@ test("a cursor that was not made here is refused, and one of another log or of d
     until: (events) => events.at(-1)?.subject === "after the drop",
   });
 });
+
+test("many followers far behind what is kept in memory read everything, once and in its order", async () => {
+  const start = log.horizon;
+  const writer = new Client({ connectionString: database.url });
+  await writer.connect();
+  // Positions that were taken and not used lie between them.
+  await writer.query(
+    `insert into event_log.event (transaction, position, kind, subject, project, actor, payload)
+     select pg_current_xact_id(), nextval('event_log.event_position') + 0 * nextval('event_log.event_position'), 'Tested', 'far-' || i, 'main', 'test', '{}'
+     from generate_series(1, 30000) as i`,
+  );
+  await writer.end();
+  await waitFor(() => log.readAfter(log.horizon - 1), { until: ([last]) => last?.subject === "far-30000" });
+  const follow = async () => {
+    const seen: string[] = [];
+    const stream = streamEvents(log, {
+      after: encodeCursor(start),
+      toChange: (one) => (one.subject.startsWith("far-") ? one.subject : null),
+      assertAllowed: () => undefined,
+    });
+    for await (const { change } of stream) {
+      if (change) seen.push(change);
+      if (change === "far-30000") return seen;
+    }
+    return seen;
+  };
+  const expected = Array.from({ length: 30_000 }, (_, index) => `far-${index + 1}`);
+  for (const seen of await Promise.all(Array.from({ length: 5 }, follow))) expect(seen.join()).toBe(expected.join());
+});
