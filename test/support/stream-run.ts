@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "graphql-ws";
 import { Client } from "pg";
 import WebSocket from "ws";
 import { decodeCursor } from "../../common/event-stream.js";
 import { readRows } from "./ledger.js";
+import type { MemoryWatch, ServiceMemory } from "./memory-run.js";
 import type { RunningSystem } from "./running-system.js";
 import { waitFor } from "./wait-for.js";
 
@@ -14,6 +14,8 @@ export interface StreamRunOptions {
   subscriberCount: number;
   eventsPerSecond: number;
   seconds: number;
+  /** What looks at the memory, where it is looked at. */
+  memory?: MemoryWatch;
 }
 
 export interface StreamReport {
@@ -23,14 +25,17 @@ export interface StreamReport {
   unequal: string[];
   /** From the last append until all had everything. */
   behindMs: number;
-  /** Resident memory of all processes over the time, in MB. */
-  memoryMb: number[];
+  /** Garbage is collected once the newest events that are kept in memory are as many as they get, and at the end. */
+  memory: ServiceMemory[];
 }
 
 const query = "subscription ($after: String) { partitionStateChanged(after: $after) { cursor change { to } } }";
 const appendIntervalMs = 50;
 const tokensAtOnce = 20;
 const catchUpTimeoutMs = 120_000;
+const memorySamples = 12;
+/** After this part of the time all is warm. */
+const warmUpPart = 1 / 3;
 
 /** Many subscribers over WebSocket and a steady stream of events, and afterwards each compared with the log. */
 export async function runStreams({
@@ -38,6 +43,7 @@ export async function runStreams({
   subscriberCount,
   eventsPerSecond,
   seconds,
+  memory: watch,
 }: StreamRunOptions): Promise<StreamReport> {
   const followers = [new Follower(system, system.adminToken, "%")];
   const prefix = `FAN-${process.pid}`;
@@ -62,14 +68,19 @@ export async function runStreams({
 
   const database = new Client({ connectionString: system.databaseUrl });
   await database.connect();
-  const memoryMb: number[] = [];
+  const memory = watch?.begin(system) ?? [];
+  let isWarm = false;
   const startedAt = performance.now();
   let events = 0;
   for (let nextSampleMs = 0; ; ) {
     const elapsedMs = performance.now() - startedAt;
     if (elapsedMs >= nextSampleMs) {
-      memoryMb.push(residentMb(system.pids));
-      nextSampleMs += (seconds * 1000) / 12;
+      watch?.sample(system, memory);
+      nextSampleMs += (seconds * 1000) / memorySamples;
+    }
+    if (!isWarm && elapsedMs >= seconds * 1000 * warmUpPart) {
+      isWarm = true;
+      await watch?.collect(system, memory);
     }
     const due = Math.min(Math.floor((elapsedMs / 1000) * eventsPerSecond), seconds * eventsPerSecond);
     if (due > events) await append(database, prefix, subscriberCount, events, due - events);
@@ -95,10 +106,11 @@ export async function runStreams({
     if (follower.positions.join() !== expected.join()) unequal.push(follower.subjects);
   }
   const behindMs = Math.round(performance.now() - appendedAt);
-  memoryMb.push(residentMb(system.pids));
+  watch?.sample(system, memory);
+  await watch?.collect(system, memory);
   const delivered = followers.reduce((sum, { positions }) => sum + positions.length, 0);
   for (const follower of followers) follower.close();
-  return { events, delivered, unequal, behindMs, memoryMb };
+  return { events, delivered, unequal, behindMs, memory };
 }
 
 /** One subscriber with a connection of its own, and the positions that it was told. */
@@ -141,7 +153,7 @@ class Follower {
   }
 }
 
-/** Of the computers in turn, as their reports would be, in one statement: the streams are what is tried here. */
+/** Of the computers in turn, as their reports would be, in one statement with its hint: the streams are what is tried here. */
 async function append(database: Client, prefix: string, computers: number, from: number, count: number): Promise<void> {
   await database.query(
     `insert into event_log.event (transaction, position, kind, subject, project, actor, payload)
@@ -150,9 +162,5 @@ async function append(database: Client, prefix: string, computers: number, from:
      from generate_series($3::int, $3::int + $4::int - 1) as i`,
     [prefix, computers, from, count],
   );
-}
-
-function residentMb(pids: number[]): number {
-  const sizes = pids.map((pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0));
-  return Math.round(sizes.reduce((sum, size) => sum + size, 0) / 1024);
+  await database.query("select pg_notify('slapgraph_event', '')");
 }
