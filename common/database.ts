@@ -3,6 +3,7 @@ import { type Migration, Migrator } from "@mikro-orm/migrations";
 import { type EntityManager, MikroORM, type Options } from "@mikro-orm/postgresql";
 import { Client, type Pool, type PoolClient } from "pg";
 import { ConfigError } from "./config.js";
+import { cutWhenHung } from "./hung-database.js";
 import type { Logger } from "./log.js";
 import { countConnections } from "./metrics.js";
 import { traceStatements } from "./tracing.js";
@@ -53,6 +54,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<MikroORM> 
       application_name: `slapgraph ${options.schema}`,
       onPoolCreated: (pool: Pool) => {
         takeBackDeadConnections(pool);
+        cutWhenHung(pool, options.url, options.log);
         countConnections(pool, options.schema);
         pool.on("connect", (client) => traceStatements(client, options.schema));
       },

@@ -20,6 +20,11 @@ export function findStrays(folder: string, roots: readonly number[]): string[] {
   return strays.map(({ pid, state, command }) => `${pid} (${state}) ${command}`);
 }
 
+/** A process and those that it started. */
+export function familyOf(pid: number): number[] {
+  return [pid, ...readProcesses().flatMap((one) => (one.parent === pid ? [one.pid] : []))];
+}
+
 function readProcesses(): Process[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
