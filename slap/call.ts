@@ -29,12 +29,16 @@ export interface Credentials extends Verifiers {
   publicUrl: string | undefined;
 }
 
-/** `/k/<token>/<endpoint>` or `/<endpoint>` with an Authorization header: the token in the path is what every client sends always. */
+/**
+ * `/k/<token>/<endpoint>` or `/<endpoint>` with an Authorization header: the token in the path is what every client sends
+ * always. Upstream's standalone asks for its master_url as it is and for `<master_url>/hateoas`: with the slash at its end
+ * or without, one of the two has a slash more or less than the rest of the calls.
+ */
 export function parseTarget(target: string): { token: string | null; endpoint: string; query: string } {
   const [path = "", query = ""] = splitOnce(target, "?");
-  const prefixed = /^\/k\/([^/]+)\/(.*)$/.exec(path);
+  const prefixed = /^\/k\/([^/]+)(?:\/+(.*))?$/.exec(path);
   if (prefixed) return { token: prefixed[1] ?? "", endpoint: prefixed[2] ?? "", query };
-  return { token: null, endpoint: path.slice(1), query };
+  return { token: null, endpoint: path.replace(/^\/+/, ""), query };
 }
 
 export async function readCall(request: http.IncomingMessage, credentials: Credentials): Promise<SlapCall> {

@@ -14,6 +14,7 @@ import {
   type MarshalPart,
   MarshalTuple,
   type MarshalValue,
+  pythonFloat,
   XmlMarshalError,
 } from "./xml-marshaller.js";
 
@@ -42,8 +43,7 @@ function toText(value: MarshalValue): string {
   if (value === null) return "";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (typeof value === "number" || typeof value === "bigint") return String(value);
-  if (value instanceof MarshalFloat)
-    return Number.isInteger(value.value) ? value.value.toFixed(1) : String(value.value);
+  if (value instanceof MarshalFloat) return pythonFloat(value.value);
   return JSON.stringify(toJson(value));
 }
 

@@ -148,18 +148,31 @@ function text(value: string) {
 }
 
 /** How the ERP5 master stores parameters, single escaping; the client's `xml2dict` reads it. */
-function toInstanceXml(parameters: Record<string, string>): string {
+export function toInstanceXml(parameters: Record<string, string>): string {
   const rows = Object.entries(parameters).map(
     ([id, value]) => `  <parameter id="${toXmlText(id)}">${toXmlText(value)}</parameter>\n`,
   );
   return `<?xml version='1.0' encoding='utf-8'?>\n<instance>\n${rows.join("")}</instance>\n`;
 }
 
-const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+const entities: Record<string, string> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  // As they are, a reader makes a line feed of the last one in text, and a space of each in an attribute.
+  "\t": "&#9;",
+  "\n": "&#10;",
+  "\r": "&#13;",
+};
 
 function toXmlText(value: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are illegal in XML, escaped or not.
-  return value.replaceAll(/[\x00-\x08\x0b\x0c\x0e-\x1f]/g, "").replaceAll(/[&<>"]/g, (one) => entities[one] ?? one);
+  return (
+    value
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are illegal in XML, escaped or not.
+      .replaceAll(/[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]/g, "")
+      .replaceAll(/[&<>"\t\n\r]/g, (one) => entities[one] ?? one)
+  );
 }
 
 /** `slapos computer token`: a one-time token for `slapos node register`. */

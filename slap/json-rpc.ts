@@ -9,7 +9,7 @@ import { mayReadConnection } from "../subgraphs/computer/visibility.js";
 import { partitionOfCall, type SlapCall } from "./call.js";
 import { accessStatus, computerStatus, isPartitionReference, toWireParameters } from "./codec.js";
 import { hateoasPath } from "./hateoas.js";
-import { computerOf, type SlapAnswer, type SlapServices, withoutControlCharacters } from "./routes.js";
+import { computerOf, type Route, type SlapServices, withoutControlCharacters } from "./routes.js";
 import { checkUsageReport } from "./usage-report.js";
 
 /** Upstream's JSON-RPC (§1.6, `slapos/proxy/json_rpc.json`): closed schemas, all POST, over the same services as the XML. */
@@ -320,11 +320,10 @@ export function isJsonRpc(endpoint: string): boolean {
   return endpoint.startsWith(prefix);
 }
 
-export async function answerJsonRpc(call: SlapCall, services: SlapServices): Promise<SlapAnswer> {
-  const name = call.endpoint.slice(prefix.length);
-  const found = Object.hasOwn(methods, name) ? methods[name] : undefined;
-  if (!found) throw new AppError("NOT_FOUND", "There is no such method.");
-  return { json: await found(call, services) };
+export function methodOf(endpoint: string): Route | undefined {
+  const name = endpoint.slice(prefix.length);
+  const found = isJsonRpc(endpoint) && Object.hasOwn(methods, name) ? methods[name] : undefined;
+  return found && (async (call, services) => ({ json: await found(call, services) }));
 }
 
 /** What a refusal looks like here: `{status, type, title}`, and 403 for what does not exist, as upstream has it. */

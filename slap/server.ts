@@ -8,7 +8,7 @@ import type { LivenessThresholds } from "../subgraphs/computer/computer/computer
 import { answerAudited } from "./audited.js";
 import { type Credentials, parseTarget, readCall } from "./call.js";
 import { answerHateoas, isHateoas } from "./hateoas.js";
-import { answerJsonRpc, isJsonRpc, refuseJsonRpc } from "./json-rpc.js";
+import { isJsonRpc, methodOf, refuseJsonRpc } from "./json-rpc.js";
 import { watchLiveness } from "./liveness-watch.js";
 import { register, registerEndpoint } from "./register.js";
 import { type Route, routes, type SlapAnswer, type SlapServices } from "./routes.js";
@@ -93,7 +93,7 @@ async function answer(
 
 /** XML endpoints by their name, JSON-RPC methods and hypermedia by their prefix. Anything else is 404, never a page (§1.1). */
 function routeOf(method: string | undefined, endpoint: string): Route | undefined {
-  if (method === "POST" && isJsonRpc(endpoint)) return answerJsonRpc;
+  if (method === "POST" && isJsonRpc(endpoint)) return methodOf(endpoint);
   if (method === "GET" && isHateoas(endpoint)) return answerHateoas;
   if (method !== "GET" && method !== "POST") return undefined;
   return Object.hasOwn(routes[method], endpoint) ? routes[method][endpoint] : undefined;

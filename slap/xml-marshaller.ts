@@ -478,8 +478,8 @@ function escapeCharacter(character: string): string {
   return NOT_AN_XML_CHARACTER.test(character) ? "" : `&#${codePoint};`;
 }
 
-/** The shortest digits that read back as the same float are the same in both languages; the notation differs. */
-function pythonFloat(value: number): string {
+/** What Python's `str` makes of a float: the shortest digits that read back as it, as here, in another notation. */
+export function pythonFloat(value: number): string {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value < 0 ? "-inf" : "inf";
   if (Object.is(value, -0)) return "-0.0";

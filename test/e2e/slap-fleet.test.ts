@@ -141,6 +141,13 @@ describe("many nodes and projects at the SLAP door", () => {
         { code: "BAD_USER_INPUT", message: expect.stringContaining("memory_sise"), path: ["input", "filter"] },
       ],
     });
+    // What is no text could never be met either.
+    for (const filter of ["NORTH-1", ["NORTH-1"], { cpu_core: { at: 4 } }, { cpu_core: null }]) {
+      const answer = await system.graphql<typeof requestInstance>(query, { input: { ...input, filter } });
+      expect(answer).toMatchObject({
+        requestInstance: { instance: null, userErrors: [{ code: "BAD_USER_INPUT", path: ["input", "filter"] }] },
+      });
+    }
     expect(await instance("nora", "typo 2")).toBeUndefined();
   });
 

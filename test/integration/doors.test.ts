@@ -90,6 +90,7 @@ describe.each(wirings)("%s", (wiring) => {
     test("an unknown computer, endpoint or partition is 404, and never a page", async () => {
       expect((await slapGet("getFullComputerInformation?computer_id=COMP-404")).status).toBe(404);
       expect((await slapGet("hateoas/index.html")).status).toBe(404);
+      expect((await slap("slapos.get.v0.nothing", {})).status).toBe(404);
       expect((await slapGet("constructor")).status).toBe(404);
       const report = { computer_id: "COMP-1", computer_partition_id: "slappart404" };
       expect((await slap("startedComputerPartition", report)).status).toBe(404);

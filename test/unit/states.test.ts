@@ -4,6 +4,7 @@ import { parseRange } from "../../shacache/byte-range.js";
 import { parseTarget } from "../../shacache/target.js";
 import { parseTarget as parseSlapTarget } from "../../slap/call.js";
 import { decodeFormat, decodeTextDictionary, toWireParameters } from "../../slap/codec.js";
+import { toInstanceXml } from "../../slap/hateoas.js";
 import { dumps, MarshalFloat } from "../../slap/xml-marshaller.js";
 import { mayReleaseBecome } from "../../subgraphs/catalog/release/release.state.js";
 import { livenessAt } from "../../subgraphs/computer/computer/computer.state.js";
@@ -208,6 +209,14 @@ describe("targets and ranges", () => {
       query: "computer_id=C",
     });
     expect(parseSlapTarget("/getX")).toEqual({ token: null, endpoint: "getX", query: "" });
+    // A master_url as it is, and what is put behind it, with and without a slash at its end.
+    expect(parseSlapTarget("/k/abc")).toEqual({ token: "abc", endpoint: "", query: "" });
+    expect(parseSlapTarget("/k/abc//hateoas?mode=search")).toEqual({
+      token: "abc",
+      endpoint: "hateoas",
+      query: "mode=search",
+    });
+    expect(parseSlapTarget("//getX")).toEqual({ token: null, endpoint: "getX", query: "" });
   });
 
   test("a range is inclusive, bounded by the size, and unsatisfiable beyond it", () => {
@@ -229,11 +238,22 @@ describe("parameters on the wire", () => {
     expect(toWireParameters({ _: '{"x": 1}' })).toEqual({ _: '{"x": 1}' });
   });
 
+  test("every character that XML can hold is read back from an instance's document, also in a key", () => {
+    expect(toInstanceXml({ 'a"\n': "\t<&>\r\n\u0001\uffffé" })).toBe(
+      "<?xml version='1.0' encoding='utf-8'?>\n<instance>\n" +
+        '  <parameter id="a&quot;&#10;">&#9;&lt;&amp;&gt;&#13;&#10;é</parameter>\n</instance>\n',
+    );
+  });
+
   test("what a node publishes becomes the text that Python would make of it", () => {
     const xml = dumps({
       number: 7,
       truth: true,
       real: new MarshalFloat(1),
+      large: new MarshalFloat(1e16),
+      small: new MarshalFloat(0.00001),
+      none: new MarshalFloat(Number.NaN),
+      endless: new MarshalFloat(Number.NEGATIVE_INFINITY),
       nothing: null,
       text: "a & <b>",
       list: [1, "2"],
@@ -242,6 +262,10 @@ describe("parameters on the wire", () => {
       number: "7",
       truth: "True",
       real: "1.0",
+      large: "1e+16",
+      small: "1e-05",
+      none: "nan",
+      endless: "-inf",
       nothing: "",
       text: "a & <b>",
       list: '[1,"2"]',

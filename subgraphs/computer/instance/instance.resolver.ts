@@ -219,10 +219,12 @@ export class InstanceResolver {
   }
 }
 
-function toParameters(given: Record<string, unknown> | null | undefined): Record<string, unknown> {
+function toObject(given: unknown, name: "parameters" | "filter"): Record<string, unknown> {
   if (given == null) return {};
-  if (typeof given === "object" && !Array.isArray(given)) return given;
-  throw new AppError("BAD_USER_INPUT", "Parameters are an object.", { details: { path: ["input", "parameters"] } });
+  if (typeof given === "object" && !Array.isArray(given)) return given as Record<string, unknown>;
+  throw new AppError("BAD_USER_INPUT", `What is given as ${name} is an object.`, {
+    details: { path: ["input", name] },
+  });
 }
 
 function toRequest(input: RequestInstanceInput, filterOf: (input: RequestInstanceInput) => Record<string, string>) {
@@ -230,7 +232,7 @@ function toRequest(input: RequestInstanceInput, filterOf: (input: RequestInstanc
     title: input.title,
     releaseUrl: input.releaseUrl,
     softwareType: input.softwareType,
-    parameters: toParameters(input.parameters),
+    parameters: toObject(input.parameters, "parameters"),
     filter: filterOf(input),
     requestedState: input.requestedState ?? null,
     project: input.project,
@@ -240,7 +242,14 @@ function toRequest(input: RequestInstanceInput, filterOf: (input: RequestInstanc
 
 function toText(input: RequestInstanceInput): Record<string, string> {
   const filter: Record<string, string> = {};
-  for (const [key, value] of Object.entries(toParameters(input.filter))) filter[key] = String(value);
+  for (const [key, value] of Object.entries(toObject(input.filter, "filter"))) {
+    if (!["string", "number", "boolean"].includes(typeof value)) {
+      throw new AppError("BAD_USER_INPUT", `The filter ${key.slice(0, 80)} is a text.`, {
+        details: { path: ["input", "filter"] },
+      });
+    }
+    filter[key] = String(value);
+  }
   if (input.computerReference != null) filter.computer_guid = input.computerReference;
   return filter;
 }

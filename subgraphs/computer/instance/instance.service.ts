@@ -206,7 +206,7 @@ export class InstanceService {
       const from = row.title;
       row.title = title;
       await em.flush();
-      await raiseInstances(em, [row]);
+      await raiseInstances(em, row.parentReference || row.isShared ? [row] : await placedTree(em, row.reference));
       await append({ ...instanceEvent(row, caller.subject, "InstanceRenamed"), payload: { from, to: title } });
       return row;
     });
@@ -416,8 +416,8 @@ async function changeInstance(
   }
   const state = request.requestedState ?? row.requestedState;
   if (state !== row.requestedState) await requestState(em, append, caller.subject, row, state);
-  else if (row.requestedState === "DESTROYED") throw beingDestroyed(row);
-  if (row.requestedState === "DESTROYED") return;
+  else if (state === "DESTROYED" && request.requestedState !== "DESTROYED") throw beingDestroyed(row);
+  if (state === "DESTROYED") return;
   const moved = row.releaseUrl !== request.releaseUrl || row.softwareType !== request.softwareType;
   const processed = moved || !isDeepStrictEqual(row.parameters, request.parameters);
   const filtered = !isDeepStrictEqual(row.filter, request.filter);
@@ -435,6 +435,11 @@ async function changeInstance(
   });
   // A host serves its own release and type only. What has a partition of its own keeps it.
   if (row.isShared && moved) await leaveHost(em, row);
+}
+
+/** The members of a tree that have a partition of their own, all of whose nodes read the root's title. */
+function placedTree(em: EntityManager, rootReference: string): Promise<InstanceRow[]> {
+  return em.find(InstanceEntity, { rootReference, allocation: "ALLOCATED", isShared: false });
 }
 
 /** Whether `ancestor` is `row` or above it. A tree is bounded, so this ends. */

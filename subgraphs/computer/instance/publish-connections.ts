@@ -21,7 +21,7 @@ export interface Publication {
 
 /**
  * What the partitions of one computer publish, in order, in as many statements as for one. Stored only if it differs; the
- * instance that requested it is then processed again.
+ * instance that requested it is then processed again. For a shared instance it also says that its host serves it.
  */
 export async function publishConnections(
   session: Session,
@@ -33,6 +33,7 @@ export async function publishConnections(
   const shared = [...new Set(publications.flatMap(({ sharedReference }) => sharedReference ?? []))];
   const instances = await lockInstancesIn(session, keys, shared);
   const changed = new Map<string, InstanceRow>();
+  const parents = new Set<string>();
   const results: (null | AppError)[] = [];
   for (const { caller, partitionKey, parameters, sharedReference } of publications) {
     const host = instances.get(partitionKey);
@@ -40,22 +41,32 @@ export async function publishConnections(
     const speaks = speaksForComputer(caller, computer) || speaksForInstance(caller, host?.reference);
     const isHere = row?.partitionKey === partitionKey;
     results.push(speaks && row && isHere ? null : noPartition(partitionKey));
-    if (!speaks || !row || !isHere || isDeepStrictEqual(row.connectionParameters, parameters)) continue;
+    if (!speaks || !row || !isHere) continue;
+    // Nothing else says that a host has served a shared instance, also after an error with it.
+    if (row.isShared && row.reportedState !== "STARTED") {
+      row.reportedState = "STARTED";
+      changed.set(row.reference, row);
+    }
+    if (isDeepStrictEqual(row.connectionParameters, parameters)) continue;
     row.connectionParameters = parameters;
-    // Nothing else says that a host has served a shared instance.
-    if (row.isShared) row.reportedState = "STARTED";
     changed.set(row.reference, row);
+    if (row.parentReference != null) parents.add(row.parentReference);
     // The values stay out of the log: they are often credentials.
     await append({
       ...instanceEvent(row, caller.subject, "ConnectionPublished"),
       payload: { keys: Object.keys(parameters).slice(0, 50) },
     });
   }
-  if (changed.size > 0) await write(session, computer, [...changed.values()]);
+  if (changed.size > 0) await write(session, computer, [...changed.values()], [...parents]);
   return results;
 }
 
-async function write(session: Session, computer: string, rows: readonly InstanceRow[]): Promise<void> {
+async function write(
+  session: Session,
+  computer: string,
+  rows: readonly InstanceRow[],
+  parents: readonly string[],
+): Promise<void> {
   const changes = rows.map(({ reference, connectionParameters, reportedState }) => ({
     reference,
     connection: connectionParameters,
@@ -67,7 +78,6 @@ async function write(session: Session, computer: string, rows: readonly Instance
      where i.reference = change.reference and i.reference = any(?::text[])`,
     [JSON.stringify(changes), textArray(changes.map(({ reference }) => reference))],
   );
-  const parents = [...new Set(rows.flatMap((row) => row.parentReference ?? []))];
   if (parents.length === 0) return session.send(raisingComputer, [computer]);
   const waiting = await session.execute<{ partition_key: string }[]>(
     "select partition_key from computer.instance where reference = any(?::text[]) and partition_key is not null",
