@@ -9,7 +9,7 @@ import { mayReadConnection } from "../subgraphs/computer/visibility.js";
 import { partitionOfCall, type SlapCall } from "./call.js";
 import { accessStatus, computerStatus, isPartitionReference, toWireParameters } from "./codec.js";
 import { hateoasPath } from "./hateoas.js";
-import { computerOf, type Route, type SlapServices, withoutControlCharacters } from "./routes.js";
+import { bangMessage, computerOf, type Route, type SlapServices, withoutControlCharacters } from "./routes.js";
 import { checkUsageReport } from "./usage-report.js";
 
 /** Upstream's JSON-RPC (§1.6, `slapos/proxy/json_rpc.json`): closed schemas, all POST, over the same services as the XML. */
@@ -182,7 +182,7 @@ export const methods: Record<string, Method> = {
   ),
 
   "put.v0.compute_node_bang": method({ ...computer, message }, async (input, { caller }, { bangs }) => {
-    await bangs.bangComputer(caller, input.computer_guid, input.message || "bang");
+    await bangs.bangComputer(caller, input.computer_guid, bangMessage(input.message));
     return success("Bang handled");
   }),
 
@@ -235,7 +235,7 @@ export const methods: Record<string, Method> = {
 
   "put.v0.software_instance_bang": method({ ...instance, message }, async (input, { caller }, { nodeViews, bangs }) => {
     const { instance: row } = allocated(await nodeViews.instanceOf(caller, input.instance_guid));
-    await bangs.bangPartition(caller, row.partitionKey ?? "", input.message || "bang");
+    await bangs.bangPartition(caller, row.partitionKey ?? "", bangMessage(input.message));
     return success("Bang handled");
   }),
 

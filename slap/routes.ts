@@ -206,7 +206,7 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
 
     softwareInstanceBang: async (call, { bangs }) => {
       try {
-        await bangs.bangPartition(call.caller, partitionOfCall(call), messageOf(call.fields));
+        await bangs.bangPartition(call.caller, partitionOfCall(call), bangMessage(call.fields.get("message") ?? ""));
       } catch (error) {
         // The instance went while its promise failed: there is nothing left to process, which the node cannot help.
         if (!(error instanceof AppError && error.code === "STATE_CONFLICT")) throw error;
@@ -215,7 +215,7 @@ export const routes: Record<"GET" | "POST", Record<string, Route>> = {
     },
 
     computerBang: async ({ caller, fields }, { bangs }) => {
-      await bangs.bangComputer(caller, required(fields, "computer_id"), messageOf(fields));
+      await bangs.bangComputer(caller, required(fields, "computer_id"), bangMessage(fields.get("message") ?? ""));
       return { xml: dumps("") };
     },
 
@@ -298,8 +298,9 @@ export async function computerOf(caller: Caller, reference: string, { computers 
 
 const maxBangMessageLength = 5_000;
 
-function messageOf(fields: URLSearchParams): string {
-  return withoutControlCharacters(fields.get("message") ?? "").slice(0, maxBangMessageLength) || "bang";
+/** Whatever a node says with its bang, it is heard. */
+export function bangMessage(text: string): string {
+  return withoutControlCharacters(text).trim().slice(0, maxBangMessageLength) || "bang";
 }
 
 /** Control characters are illegal in the XML that these texts go back out in (§1.4). */

@@ -10,6 +10,32 @@ import { pythonToolchain, reasonToSkip } from "../support/toolchain.js";
 const toolchain = await pythonToolchain();
 const skipped = reasonToSkip(toolchain);
 
+/** Upstream's standalone, which makes its master_url of an address and a port: here it is ours, all else is its own. */
+const standalone = `
+import subprocess, sys
+from slapos.slap.standalone import StandaloneSlapOS
+url, folder, port, release, slapos = sys.argv[1:]
+class Standalone(StandaloneSlapOS):
+  _master_url = property(lambda self: url, lambda self, value: None)
+slap = Standalone(folder, "127.0.0.1", int(port), computer_id="local", slapos_bin=slapos)
+try:
+  slap.format(2, "127.0.0.1", "::1")
+  slap.supply(release)
+  slap.waitForSoftware()
+  request = lambda **more: slap.request(release, "alone", partition_parameter_kw={"a": "1"}, **more)
+  request()
+  slap.waitForInstance()
+  print(request().getConnectionParameterDict())
+  print(subprocess.check_output([slap._slapos_wrapper, "service", "info", "alone"], text=True))
+  request(state="destroyed")
+  slap.waitForInstance()
+  slap.waitForReport()
+  slap.format(1, "127.0.0.1", "::1")
+  print([(each.getId(), each.getState()) for each in slap.computer.getComputerPartitionList()])
+finally:
+  slap.stop()
+`;
+
 /** What `slapos proxy` gives: on one machine, the master and three pasted lines, and a local node runs an instance. */
 describe.skipIf(skipped !== null)("a master for one machine", () => {
   let system: RunningSystem;
@@ -35,7 +61,8 @@ describe.skipIf(skipped !== null)("a master for one machine", () => {
   });
 
   afterAll(async () => {
-    await shell?.run("/bin/sh", ["-c", `kill $(cat ${folder}/node/inst/var/run/supervisord.pid)`]);
+    for (const place of ["node/inst", "alone", "alone/inst"])
+      await shell?.run("/bin/sh", ["-c", `kill $(cat ${folder}/${place}/var/run/supervisord.pid)`]);
     await shell?.close();
     await release?.close();
     await system?.close();
@@ -75,6 +102,24 @@ describe.skipIf(skipped !== null)("a master for one machine", () => {
       { title: "web", reportedState: "STARTED", connectionParameters: { "echo-a": "b" } },
     ]);
   });
+
+  test("the standalone lives on it, given its address", async () => {
+    // It knows of no other computer, and says of none where its request goes.
+    await system.graphql(
+      `mutation { cordonComputer(input: { reference: "COMP-1" }) { userErrors { code } }
+         createComputer(input: { reference: "local" }) { userErrors { code } } }`,
+    );
+    // Without the slash at its end, as the standalone has it.
+    const url = `${system.slapUrl}/k/${system.adminToken}`;
+    const slapos = path.join("missing" in toolchain ? "" : toolchain.bin, "slapos");
+    const base = `${folder}/alone`;
+    await shell.run("mkdir", [base]);
+    const ran = await shell.python(standalone, url, base, String(await freePort()), release.url, slapos);
+    expect(ran.code, ran.stdout + ran.stderr).toBe(0);
+    expect(ran.stdout).toContain("{'echo-a': '1'}");
+    expect(ran.stdout).toContain('"requested-state": "started"');
+    expect(ran.stdout).toContain("[('slappart0', 'destroyed')]");
+  }, 180_000);
 
   test("a node is set up for certificates the same way, and its token is not left behind", async () => {
     const command = path.resolve(import.meta.dirname, "../../dist/cli/slapgraph.js");

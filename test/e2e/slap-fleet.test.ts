@@ -273,6 +273,8 @@ describe("many nodes and projects at the SLAP door", () => {
       await post("NORTH-1", "startedComputerPartition", slapForms.partition(free)),
       await post("NORTH-1", "softwareInstanceError", slapForms.error(free, "late")),
       await post("NORTH-1", "softwareInstanceBang", `${slapForms.partition(free)}&message=late`),
+      await post("NORTH-1", "computerBang", "computer_id=NORTH-1&message=+"),
+      await post("NORTH-1", "computerBang", `computer_id=NORTH-1&message=${"long".repeat(2_000)}`),
       await post("NORTH-1", "destroyedComputerPartition", slapForms.partition(free)),
       await post("NORTH-1", "stoppedComputerPartition", slapForms.partition(free)),
       await post("NORTH-1", "setComputerPartitionConnectionXml", slapForms.connection(free, { a: "b" })),
