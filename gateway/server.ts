@@ -108,6 +108,8 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     error: unknown,
     requestId: string,
   ): void {
+    // A client that left in the middle of its body waits for no answer, and is no fault of ours.
+    if (request.destroyed && !request.complete) return void response.destroy();
     const appError = toAppError(error);
     if (appError.httpStatus >= 500 && !response.destroyed)
       log.error({ err: appError.cause ?? appError, requestId }, "a request failed");

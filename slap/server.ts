@@ -72,6 +72,8 @@ async function answer(
     const { method } = request;
     sendAnswer(response, await answerAudited(route, call, services, { method, id: requestId }, audit));
   } catch (error) {
+    // A client that left in the middle of its body waits for no answer, and is no fault of ours.
+    if (request.destroyed && !request.complete) return void response.destroy();
     const appError = toAppError(error);
     // The client knows 200, 404 and 408; a fault of ours is 503, "try again", whatever it was.
     const isFault = appError.httpStatus >= 500;

@@ -428,6 +428,30 @@ describe("every door", () => {
     expect([201, 415]).toContain(stored.status);
   });
 
+  test("a client that leaves in the middle of its body is no fault that the log tells", async () => {
+    const bearer = `Authorization: Bearer ${system.adminToken}`;
+    for (const [url, path] of [
+      [system.gatewayUrl, "/graphql"],
+      [system.slapUrl, `/k/${system.adminToken}/supplySupply`],
+      [system.shacacheUrl, "/shadir/left"],
+    ] as const) {
+      const { port } = new URL(url);
+      const method = path.startsWith("/shadir") ? "PUT" : "POST";
+      const socket = net.connect(Number(port), "127.0.0.1");
+      socket.write(
+        `${method} ${path} HTTP/1.1\r\nHost: x\r\n${bearer}\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n`,
+      );
+      // The door asks for the body, so it reads it.
+      await new Promise((resolve) => socket.once("data", resolve));
+      socket.write("some");
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      socket.destroy();
+      await closed;
+      await fetch(`${url}/readyz`);
+    }
+    expect(system.output).not.toMatch(/"msg":"a (request|SLAP call|Shacache call) failed"/);
+  });
+
   test("hundreds of connections that stop in the middle of everything keep nobody out", async () => {
     const token = system.adminToken;
     const halves = [
