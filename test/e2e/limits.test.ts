@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { gzipSync } from "node:zlib";
@@ -176,6 +177,7 @@ describe("a gateway with small limits", () => {
     const sql = new Client({ connectionString: system.databaseUrl });
     await sql.connect();
     const socket = new WebSocket(`${system.gatewayUrl.replace("http", "ws")}/graphql`, "graphql-transport-ws");
+    const opened = once(socket, "open");
     const codes: string[] = [];
     socket.on("message", (data) => {
       const { type, payload } = JSON.parse(String(data));
@@ -191,7 +193,7 @@ describe("a gateway with small limits", () => {
     });
     try {
       await sql.query("begin; lock table computer.computer in access exclusive mode");
-      await new Promise((resolve) => socket.once("open", resolve));
+      await opened;
       const payload = { authorization: `Bearer ${system.adminToken}` };
       socket.send(JSON.stringify({ type: "connection_init", payload }));
       await waitFor(() => codes.length > 0, { what: "a refusal" });
