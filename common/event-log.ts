@@ -72,8 +72,8 @@ const unsettledPollMs = 5;
 const unsettledPollLimitMs = 250;
 /** Under load, what is committed within such a time is announced, and read, together. A subscriber waits for it too. */
 const gatherMs = 5;
-/** The same for what is consumed. */
-const consumerGatherMs = 50;
+/** The same where no subscriber waits: every process looks, and each look is one transaction more that the others wait for. */
+const quietGatherMs = 50;
 const retryBaseMs = 100;
 const retryLimitMs = 5_000;
 const deadlockRetries = 5;
@@ -112,6 +112,7 @@ export class EventLog {
   readonly #id = randomUUID();
   #isHintPending = false;
   #hintedAt = 0;
+  #followers = 0;
 
   private constructor(orm: MikroORM, url: string, log: Logger, retentionMs: number) {
     this.#retentionMs = retentionMs;
@@ -304,6 +305,12 @@ export class EventLog {
     });
   }
 
+  /** Says that somebody waits for each event as it comes, until what is returned is called. */
+  beginFollowing(): () => void {
+    this.#followers++;
+    return () => void this.#followers--;
+  }
+
   /** Runs a durable consumer until the log closes. One replica at a time; the position moves in the handler's transaction. */
   consume(orm: MikroORM, consumer: Consumer): void {
     this.#running.push(this.#runConsumer(orm, consumer));
@@ -341,7 +348,7 @@ export class EventLog {
         );
         if (stands === null) await delay(pollIntervalMs, undefined, { signal });
         else {
-          if (!passed && stands.position >= this.#horizon) await delay(consumerGatherMs, undefined, { signal });
+          if (!passed && stands.position >= this.#horizon) await delay(quietGatherMs, undefined, { signal });
           await this.waitPast(stands.position, pollIntervalMs, signal);
         }
       } catch (error) {
@@ -495,7 +502,7 @@ export class EventLog {
           };
         });
       }
-      const earlyMs = lookedAt + gatherMs - performance.now();
+      const earlyMs = lookedAt + (this.#followers > 0 ? gatherMs : quietGatherMs) - performance.now();
       if (earlyMs > 0 && !signal.aborted) await delay(earlyMs);
     }
   }

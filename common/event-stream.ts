@@ -78,6 +78,7 @@ async function* follow<Change>(
   left: AbortSignal,
 ): AsyncGenerator<StreamItem<Change>> {
   openStreams.inc();
+  const endFollowing = log.beginFollowing();
   try {
     options.assertAllowed();
     let position = log.horizon;
@@ -108,6 +109,7 @@ async function* follow<Change>(
   } catch (error) {
     if (!left.aborted) throw error;
   } finally {
+    endFollowing();
     openStreams.dec();
   }
 }
