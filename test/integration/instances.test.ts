@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ComputerInformation } from "../../slap/computer-information.js";
 import { administrator, formatOf, nodeOf, openServices, requestOf, type Services } from "../support/services.js";
+import { waitFor } from "../support/wait-for.js";
 
 let services: Services;
 let information: ComputerInformation;
@@ -73,4 +74,33 @@ test("the end of an instance can be requested again while its node has not broug
     const again = instances.requestInstance(administrator, { ...request, requestedState });
     await expect(again).rejects.toMatchObject({ code: "STATE_CONFLICT" });
   }
+});
+
+test("a request for a network of its own tries again when another computer leaves the network that held its tree", async () => {
+  const { computers, instances } = services.computer;
+  const inNetwork = (reference: string, value: string) =>
+    computers.setAttributes(administrator, reference, [{ name: "network_guid", value }]);
+  const create = async (reference: string) => {
+    await computers.createComputer(administrator, { reference });
+    await computers.reportFormat(nodeOf(reference), formatOf(reference, 1));
+  };
+  const untilPlaced = (reference: string) =>
+    waitFor(() => rowOf(reference), { until: (row) => row?.allocation === "ALLOCATED", what: "a place" });
+  for (const reference of ["NET-1", "NET-2"]) {
+    await create(reference);
+    await inNetwork(reference, "one");
+  }
+  const root = await instances.requestInstance(administrator, requestOf("alone", { computer_guid: "NET-1" }));
+  const child = await instances.requestInstance(nodeOf("NET-1"), {
+    ...requestOf("apart", { computer_guid: "NET-2", mode: "unique_by_network" }),
+    requesterPartitionKey: root.partitionKey ?? "",
+  });
+  expect(child).toMatchObject({ allocation: "PENDING", pendingReasons: [{ constraint: "mode" }] });
+  // What is placed by an event shows that all events before it were seen.
+  const last = await instances.requestInstance(administrator, requestOf("last", { computer_guid: "NET-3" }));
+  await create("NET-3");
+  await untilPlaced(last.reference);
+  expect(await rowOf(child.reference)).toMatchObject({ allocation: "PENDING" });
+  await inNetwork("NET-1", "two");
+  expect((await untilPlaced(child.reference))?.partitionKey).toMatch(/^NET-2\//);
 });

@@ -40,6 +40,7 @@ export async function retryPending(em: EntityManager, events: LoggedEvent[], app
   const projects = [...new Set(events.map((event) => event.project))];
   const someWait = await em.count(InstanceEntity, { allocation: "PENDING", project: { $in: projects } });
   if (someWait === 0) return;
+  if (events.some(mayMoveNetworks)) await retryUnique(em, projects, append);
   const rooms = await roomsOf(em, computers, partitions);
   // A free partition is for one request, a host for any number of shared ones.
   const isOpen = ({ partition, isTaken }: Room) => partition.state === "FREE" && !isTaken;
@@ -53,6 +54,20 @@ export async function retryPending(em: EntityManager, events: LoggedEvent[], app
       after = row.number;
       if (rooms.some((one) => fits(row, one))) await retry(em, append, row, rooms);
       if (!hasHosts && !rooms.some(isOpen)) return;
+    }
+    if (pending.length < batchSize) return;
+  }
+}
+
+/** A network that a tree holds no longer is room on every computer of it, also on those that have not changed. */
+async function retryUnique(em: EntityManager, projects: readonly string[], append: Append): Promise<void> {
+  const waiting = { allocation: "PENDING", project: { $in: projects }, filter: { mode: uniqueByNetwork } } as const;
+  for (let after = 0; ; ) {
+    const page = { orderBy: { number: "asc" }, limit: batchSize } as const;
+    const pending = await em.find(InstanceEntity, { ...waiting, number: { $gt: after } }, page);
+    for (const row of pending) {
+      after = row.number;
+      if (reasonsAgainstFilter(row.filter).length === 0) await tryToPlace(em, append, row);
     }
     if (pending.length < batchSize) return;
   }
@@ -107,6 +122,11 @@ function fits(row: InstanceRow, { computer, partition, isTaken }: Room): boolean
 /** A computer all of whose partitions may fit what they did not fit before. */
 function changedComputer({ kind, subject }: LoggedEvent): string[] {
   return ["ComputerFormatted", "ComputerScopeChanged", "ComputerAttributesChanged"].includes(kind) ? [subject] : [];
+}
+
+/** A computer may be in another network, or a partition of a tree gone from it. */
+function mayMoveNetworks({ kind }: LoggedEvent): boolean {
+  return kind === "ComputerFormatted" || kind === "ComputerAttributesChanged";
 }
 
 /** A partition that was freed, or whose instance may have become a host that a shared instance waits for. */
