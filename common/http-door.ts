@@ -187,9 +187,9 @@ async function answerMetrics(response: http.ServerResponse): Promise<void> {
   response.end(body);
 }
 
-export function sendText(response: http.ServerResponse, status: number, text: string): void {
+export function sendText(response: http.ServerResponse, status: number, text: string, type = "text/plain"): void {
   response.writeHead(status, {
-    "content-type": "text/plain; charset=utf-8",
+    "content-type": `${type}; charset=utf-8`,
     "content-length": Buffer.byteLength(text),
   });
   response.end(text);

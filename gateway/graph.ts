@@ -124,7 +124,7 @@ export class Graph {
   async #subscribe(operation: PreparedOperation, variables: Record<string, unknown>, context: GatewayContext) {
     const place = this.#places.take(context.caller);
     if (!place) throw new AppError("SUBSCRIPTION_LIMIT", this.#places.message);
-    return (await holding(place, () => this.#open(operation, variables, context))) as Answer;
+    return holding(place, () => this.#open(operation, variables, context));
   }
 
   /** Runs the plan anew for each event, on what the event itself says. */

@@ -3,6 +3,7 @@ import type http from "node:http";
 import { isAsyncIterable } from "@graphql-tools/utils";
 import type { ExecutionResult } from "graphql";
 import { AppError, type ErrorCode, errorTable } from "../common/errors.js";
+import { sendText } from "../common/http-door.js";
 import { readBody } from "../common/request-body.js";
 import type { Answer, Params } from "./graph.js";
 import { farewellMs, stallMs, tooSlow } from "./reader-watch.js";
@@ -81,13 +82,9 @@ function acceptedTypes({ headers }: http.IncomingMessage): (type: string) => boo
 }
 
 function sendJson(result: ExecutionResult, type: string, response: http.ServerResponse): void {
-  const body = JSON.stringify(result);
   const status = statusOf(result);
-  response.writeHead(type === json && status !== errorTable.METHOD_NOT_ALLOWED.httpStatus ? 200 : status, {
-    "content-type": `${type}; charset=utf-8`,
-    "content-length": Buffer.byteLength(body),
-  });
-  response.end(body);
+  const isUnderstood = type === json && status !== errorTable.METHOD_NOT_ALLOWED.httpStatus;
+  sendText(response, isUnderstood ? 200 : status, JSON.stringify(result), type);
 }
 
 /** Of what was not executed that of its code. With `application/json` the specification wants 200 for whatever was understood. */

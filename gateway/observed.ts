@@ -1,5 +1,5 @@
 import { Histogram } from "prom-client";
-import { metrics } from "../common/metrics.js";
+import { latencyBuckets, metrics } from "../common/metrics.js";
 import { inSpan } from "../common/tracing.js";
 import type { SubgraphExecutor } from "./transport.js";
 
@@ -7,7 +7,7 @@ const subgraphSeconds = new Histogram({
   name: "slapgraph_subgraph_request_seconds",
   help: "How long a subgraph took for one request of the gateway, subscriptions excepted.",
   labelNames: ["subgraph", "outcome"],
-  buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+  buckets: latencyBuckets,
   registers: [metrics],
 });
 

@@ -1,7 +1,7 @@
 import type http from "node:http";
 import { isAsyncIterable } from "@graphql-tools/utils";
 import { AppError, toAppError } from "../common/errors.js";
-import { type Door, openDoor, requestIdOf } from "../common/http-door.js";
+import { type Door, openDoor, requestIdOf, sendText } from "../common/http-door.js";
 import type { TokenAuthority } from "../common/identity.js";
 import type { Logger } from "../common/log.js";
 import type { Subgraph } from "../common/subgraph.js";
@@ -87,7 +87,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
       const path = (request.url ?? "/").split("?", 1)[0];
       if (path === "/" && request.method === "GET") return void response.writeHead(302, { location: "/graphql" }).end();
       if (path !== "/graphql") throw new AppError("NOT_FOUND", "The API is at /graphql.");
-      if (wantsPage(request)) return await sendPage(response);
+      if (wantsPage(request)) return sendText(response, 200, await graphiqlPage(), "text/html");
       const authorization = request.headers.authorization ?? "";
       const caller = await tokens.verifyAuthorization(authorization);
       const params = await readParams(request, limits.bodyBytes);
@@ -117,11 +117,7 @@ export async function startGateway(options: GatewayOptions): Promise<Door> {
     const extensions = { code: appError.code, ...(appError.code === "INTERNAL" ? { requestId } : {}) };
     const body = JSON.stringify({ errors: [{ message: appError.message, extensions }] });
     if (!request.complete) response.setHeader("connection", "close");
-    response.writeHead(appError.httpStatus, {
-      "content-type": "application/json; charset=utf-8",
-      "content-length": Buffer.byteLength(body),
-    });
-    response.end(body);
+    sendText(response, appError.httpStatus, body, "application/json");
   }
 
   return {
@@ -146,10 +142,4 @@ async function supergraphOf(subgraphs: readonly SubgraphSdl[]): Promise<string> 
 
 function wantsPage(request: http.IncomingMessage): boolean {
   return request.method === "GET" && (request.headers.accept ?? "").includes("text/html");
-}
-
-async function sendPage(response: http.ServerResponse): Promise<void> {
-  const page = await graphiqlPage();
-  response.writeHead(200, { "content-type": "text/html; charset=utf-8", "content-length": Buffer.byteLength(page) });
-  response.end(page);
 }

@@ -1,5 +1,7 @@
 import { isAsyncIterable } from "@graphql-tools/utils";
+import type { ExecutionResult } from "graphql";
 import type { Caller } from "../../common/identity.js";
+import type { Answer } from "../graph.js";
 
 /** Gives a place back; again does nothing. */
 export type Place = () => void;
@@ -35,7 +37,7 @@ export class SubscriptionPlaces {
 }
 
 /** Opens a stream that holds a place until it ends, breaks, is left, or does not open at all. */
-export async function holding(giveBack: Place, open: () => unknown): Promise<unknown> {
+export async function holding(giveBack: Place, open: () => Promise<Answer>): Promise<Answer> {
   try {
     const opened = await open();
     if (isAsyncIterable(opened)) return givingBack(giveBack, opened[Symbol.asyncIterator]());
@@ -47,7 +49,7 @@ export async function holding(giveBack: Place, open: () => unknown): Promise<unk
   }
 }
 
-function givingBack(giveBack: Place, events: AsyncIterator<unknown>): AsyncIterableIterator<unknown> {
+function givingBack(giveBack: Place, events: AsyncIterator<ExecutionResult>): AsyncIterableIterator<ExecutionResult> {
   return {
     [Symbol.asyncIterator]() {
       return this;

@@ -44,6 +44,24 @@ for (const { store, isSkipped } of stores) {
     const statusOf = async (sha512: string) => (await (await opened()).raw("GET", `/shacache/${sha512}`)).status;
     const raw = async (method: string, sha512: string) => (await opened()).raw(method, `/shacache/${sha512}`);
     const collect = async (time: Date) => (await opened()).services.retention.collect("test", time);
+    /** A collection that waits, in its middle, for a transaction which has run a statement about a blob. */
+    const collectBehind = async (statement: string, sha512: string) => {
+      const { databaseUrl, rows } = await opened();
+      const holding = new Client({ connectionString: databaseUrl });
+      await holding.connect();
+      await holding.query("begin");
+      await holding.query(statement, [sha512]);
+      const collecting = collect(inDays(0));
+      await waitFor(() => rows("select 1 from pg_locks where not granted"), {
+        until: (waiting) => waiting.length > 0,
+        what: "the collection waiting",
+      });
+      const letGo = async () => {
+        await holding.query("commit");
+        await holding.end();
+      };
+      return { collecting, letGo };
+    };
     test("without a rule nothing goes, however old it is", async () => {
       const sha512 = await stored();
       expect(await collect(inDays(10_000))).toEqual({ artifactCount: 0, sizeBytes: 0 });
@@ -198,20 +216,12 @@ for (const { store, isSkipped } of stores) {
     test("an entry that arrives in the middle of a collection keeps its blob", async () => {
       await setPolicy("maxAgeDays: 1");
       const sha512 = await stored();
-      const { databaseUrl, rows } = await opened();
+      const { rows } = await opened();
       await rows("update shacache.artifact set renewed_at = now() - interval '9 days'");
-      const arriving = new Client({ connectionString: databaseUrl });
-      await arriving.connect();
-      await arriving.query("begin");
       // What a directory PUT does first in its transaction, which has not committed when the collection comes to the blob.
-      await arriving.query("update shacache.artifact set renewed_at = now() where sha512 = $1", [sha512]);
-      const collecting = collect(inDays(0));
-      await waitFor(() => rows("select 1 from pg_locks where not granted"), {
-        until: (waiting) => waiting.length > 0,
-        what: "the collection waiting",
-      });
-      await arriving.query("commit");
-      await arriving.end();
+      const statement = "update shacache.artifact set renewed_at = now() where sha512 = $1";
+      const { collecting, letGo } = await collectBehind(statement, sha512);
+      await letGo();
       expect(await collecting).toEqual({ artifactCount: 0, sizeBytes: 0 });
       expect(await statusOf(sha512)).toBe(200);
     });
@@ -220,22 +230,14 @@ for (const { store, isSkipped } of stores) {
       await setPolicy("maxAgeDays: 1");
       const sha512 = await stored();
       await entered("key", sha512);
-      const { databaseUrl, rows } = await opened();
+      const { rows } = await opened();
       await rows("update shacache.artifact set renewed_at = now() - interval '9 days'");
-      const holding = new Client({ connectionString: databaseUrl });
-      await holding.connect();
-      await holding.query("begin");
       // The collection has decided when it comes to the blob's entries.
-      await holding.query("select 1 from shacache.directory_entry where sha512 = $1 for update", [sha512]);
-      const collecting = collect(inDays(0));
-      await waitFor(() => rows("select 1 from pg_locks where not granted"), {
-        until: (waiting) => waiting.length > 0,
-        what: "the collection waiting",
-      });
+      const statement = "select 1 from shacache.directory_entry where sha512 = $1 for update";
+      const { collecting, letGo } = await collectBehind(statement, sha512);
       const asked = Promise.all(["GET", "HEAD"].map(async (method) => (await raw(method, sha512)).status));
       await delay(100);
-      await holding.query("commit");
-      await holding.end();
+      await letGo();
       expect(await asked).toEqual([404, 404]);
       expect(await collecting).toMatchObject({ artifactCount: 1 });
     });

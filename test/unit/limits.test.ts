@@ -3,6 +3,7 @@ import path from "node:path";
 import { buildSchema, getIntrospectionQuery, getOperationAST, parse } from "graphql";
 import { afterAll, expect, test } from "vitest";
 import { Documents } from "../../gateway/documents.js";
+import type { Answer } from "../../gateway/graph.js";
 import { defaultLimits } from "../../gateway/limits/gateway-limits.js";
 import { measure } from "../../gateway/limits/measure.js";
 import { checkOperation } from "../../gateway/limits/operation-limits.js";
@@ -106,7 +107,8 @@ test("what the slapgraph command asks is among the trusted documents, and fits t
 test("a place is given back once, however its stream ends: at its end, broken, left, or never opened", async () => {
   const places = new SubscriptionPlaces(1);
   const vera = person("vera", "VIEWER");
-  const hold = (open: () => unknown) => holding(places.take(vera) ?? (() => expect.fail("no place")), open);
+  const hold = (open: () => unknown) =>
+    holding(places.take(vera) ?? (() => expect.fail("no place")), async () => (await open()) as Answer);
   async function* events(breaks: boolean) {
     yield 1;
     if (breaks) throw new Error("broken");
